@@ -1,0 +1,129 @@
+"""A container and its engine, as inspect and info describe them.
+
+``from_inspect`` parses at the edge; past it there are only these types.  Paths are bytes.  What a
+running process really is or sees comes from /proc, not from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class MountKind(StrEnum):
+    """How a mount was asked for (``Mounts[].Type``, ``HostConfig.Tmpfs``, ``.Devices``)."""
+
+    BIND = "bind"
+    VOLUME = "volume"
+    TMPFS = "tmpfs"
+    DEVICE = "device"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestedMount:
+    """A mount as configured.  ``source`` is the host path as the engine names it: a symlink
+    unresolved, a volume's ``_data`` (for a device the host's node); ``None`` for tmpfs.
+    ``volume`` is a named volume's name, ``subpath`` its volume-subpath, ``mode`` the raw option
+    string (``ro,z``), ``nonrecursive`` is bind-nonrecursive.
+    """
+
+    kind: MountKind
+    target: bytes
+    source: bytes | None = None
+    read_only: bool = False
+    volume: str | None = None
+    subpath: bytes | None = None
+    mode: str = ""
+    nonrecursive: bool = False
+
+
+class State(StrEnum):
+    """``State.Status``; UNKNOWN for a word this version does not know."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"
+    REMOVING = "removing"
+    EXITED = "exited"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """What the engine says of itself.
+
+    ``endpoint`` as a person would write it (``unix:///var/run/docker.sock``).  ``remapped_root``
+    is the (uid, gid) tail of DockerRootDir under userns-remap, ``None`` otherwise.  ``rootless``
+    with ``rootless_uid`` the host uid the daemon runs as (``None`` where not known).
+    ``bind_idmap`` says whether it can idmap a bind (API >= 1.56).
+    """
+
+    endpoint: str
+    product: str = "docker"
+    version: str = ""
+    api_version: str = ""
+    data_root: bytes = b""
+    remapped_root: tuple[int, int] | None = None
+    rootless: bool = False
+    rootless_uid: int | None = None
+    selinux: bool = False
+    bind_idmap: bool = False
+
+    @property
+    def userns_remap(self) -> bool:
+        return self.remapped_root is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """One container's configuration and state.
+
+    ``pid`` is the host's pid of its first process, ``None`` when it does not run.  ``user`` is
+    the effective ``Config.User`` (the image's USER where nothing overrides it); ``caps_added``
+    and ``caps_dropped`` are without the ``CAP_`` prefix, upper case.  ``userns_mode`` is
+    HostConfig.UsernsMode.  ``error`` is State.Error.  ``exec_pids`` are the host pids of running
+    ``docker exec`` sessions.
+    """
+
+    engine: EngineInfo
+    id: str
+    name: str
+    image: str = ""
+    image_id: str = ""
+    state: State = State.RUNNING
+    pid: int | None = None
+    exit_code: int | None = None
+    error: str = ""
+    restart_count: int = 0
+    user: str = ""
+    group_add: tuple[str, ...] = ()
+    caps_added: tuple[str, ...] = ()
+    caps_dropped: tuple[str, ...] = ()
+    privileged: bool = False
+    userns_mode: str = ""
+    pid_mode: str = ""
+    read_only_rootfs: bool = False
+    security_opt: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    command: tuple[str, ...] = ()
+    working_dir: bytes = b"/"
+    mounts: tuple[RequestedMount, ...] = ()
+    exec_pids: tuple[int, ...] = ()
+
+    @property
+    def running(self) -> bool:
+        return self.pid is not None and self.state in (
+            State.RUNNING,
+            State.PAUSED,
+        )
+
+    def env_value(self, name: str) -> str | None:
+        """The last value of an environment variable (later ones win, as in execve)."""
+        return next((v for k, v in reversed(self.env) if k == name), None)
+
+    def label(self, name: str) -> str | None:
+        return next((v for k, v in self.labels if k == name), None)

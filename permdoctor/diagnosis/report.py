@@ -1,0 +1,175 @@
+"""The result of a check, before anybody renders it.
+
+Sentences in it are ours; every name that a container or a file chose is bytes, or went through
+``text.printable``.  Stable: the JSON schema mirrors these types.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from permdoctor.container.container import Container, MountKind
+from permdoctor.container.needs import PathNeed
+from permdoctor.container.subject import Basis, Subject
+from permdoctor.kernel.verdict import Verdict
+
+
+class Severity(IntEnum):
+    """ERROR: something needed is refused.  WARNING: too much is allowed, or it will go wrong
+    later.  INFO: worth knowing.
+    """
+
+    INFO = 1
+    WARNING = 2
+    ERROR = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A fact that could not be read: what, why, and what would help."""
+
+    what: str
+    reason: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Impact:
+    """What a remedy would do to somebody else who uses the path."""
+
+    who: str
+    before: str
+    after: str
+    breaks: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """One way out.  ``name`` is stable (``chown-directory``, ``acl-user``, ``run-as-owner``...).
+
+    ``commands`` are exact shell lines for the host, or lines for a Compose file or Dockerfile,
+    as ``where`` says (``host``, ``run``, ``compose``, ``dockerfile``).  ``proven`` says whether
+    the rules were run again with the change made and the need was then met; ``impacts`` are the
+    others for whom they were run too.
+    """
+
+    name: str
+    title: str
+    commands: tuple[str, ...]
+    where: str = "host"
+    why: str = ""
+    why_not: str = ""
+    proven: bool = False
+    impacts: tuple[Impact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing to know.  ``verdict`` carries the steps that refused, where a rule refused.
+
+    ``subject`` is an index into ``Report.subjects`` (``None``: nobody in particular).  ``count``
+    and ``samples`` aggregate entries below a mount; for a single path count is 1.
+    """
+
+    code: str
+    severity: Severity
+    title: str
+    target: bytes | None
+    path: bytes
+    host_path: bytes | None = None
+    subject: int | None = None
+    verdict: Verdict | None = None
+    detail: tuple[str, ...] = ()
+    count: int = 1
+    samples: tuple[bytes, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """How much of a tree was read.  ``stopped`` says why not all of it was (empty: complete)."""
+
+    entries: int
+    stopped: str = ""
+    unreadable: int = 0
+    vanished: int = 0
+    foreign_mounts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """What one subject may do to a mount's root."""
+
+    subject: int
+    need: PathNeed
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeResult:
+    """What the kernel itself said.  ``agrees`` is ``None`` where it could not be asked
+    (``note`` says why); on a disagreement ``note`` names the likely layer.
+    """
+
+    target: bytes
+    subject: int
+    want: str
+    predicted: str
+    observed: str
+    agrees: bool | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountReport:
+    """One mount.  ``host_path`` is where the host sees it (``None``: nowhere, or not known)."""
+
+    target: bytes
+    kind: MountKind
+    host_path: bytes | None
+    fstype: str
+    read_only: bool
+    owner: str = ""
+    mode: int | None = None
+    volume: str | None = None
+    idmapped: bool = False
+    deleted: bool = False
+    access: tuple[Access, ...] = ()
+    coverage: Coverage | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything about one container (or process)."""
+
+    container: Container
+    basis: Basis
+    subjects: tuple[Subject, ...]
+    mounts: tuple[MountReport, ...]
+    findings: tuple[Finding, ...]
+    skipped: tuple[Skipped, ...] = ()
+    probes: tuple[ProbeResult, ...] = ()
+    judged: bool = True
+    """False when so much could not be read that "nothing found" would be a lie."""
+
+    def worst(self) -> Severity | None:
+        return max((f.severity for f in self.findings), default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """All reports of one run, and containers that could not be checked at all."""
+
+    reports: tuple[Report, ...]
+    failed: tuple[Skipped, ...] = ()
+    host: str = ""
+    version: str = ""
+
+    def exit_status(self, fail_on: Severity) -> int:
+        """1 findings of at least ``fail_on``; 3 something could not be checked; else 0."""
+        if any(f.severity >= fail_on for r in self.reports for f in r.findings):
+            return 1
+        if self.failed or any(not r.judged for r in self.reports):
+            return 3
+        return 0

@@ -1,0 +1,32 @@
+"""The one base error.  Every error a person can meet has a message, a hint and an exit status.
+
+The exit statuses are the documented ones: 2 usage or configuration, 3 could not check.
+"""
+
+from __future__ import annotations
+
+
+class PermdoctorError(Exception):
+    """Something that stops the work, said in one line.
+
+    ``message`` names what, where and why; ``hint`` says what to do about it.
+    """
+
+    exit_status = 3
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(PermdoctorError):
+    """What was asked for does not make sense: a wrong name, option or configuration."""
+
+    exit_status = 2
+
+
+class CannotCheck(PermdoctorError):
+    """The question was right, but the machine or the engine does not answer it."""
+
+    exit_status = 3

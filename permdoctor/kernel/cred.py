@@ -1,0 +1,50 @@
+"""Credentials: what ``struct cred`` holds of a process, as far as file permissions ask for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from permdoctor.kernel.caps import Cap
+from permdoctor.kernel.ids import INITIAL, Kgid, Kuid, UserNs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cred:
+    """File-system credentials (credentials(7)); every id is a host id.
+
+    ``effective`` counts in ``userns``.  Real and saved ids are left out: Linux asks for the
+    fs ids (setfsuid(2)), which follow the effective ones.
+    """
+
+    fsuid: Kuid
+    fsgid: Kgid
+    groups: frozenset[Kgid] = frozenset()
+    effective: Cap = Cap.NONE
+    userns: UserNs = INITIAL
+
+    def in_group(self, gid: Kgid | None) -> bool:
+        """``in_group_p``: never for an invalid gid."""
+        return gid is not None and (gid == self.fsgid or gid in self.groups)
+
+    def has(self, cap: Cap) -> bool:
+        """``ns_capable(current_user_ns(), cap)``."""
+        return cap in self.effective
+
+    def capable_in(self, ns: UserNs, cap: Cap) -> bool:
+        """``ns_capable(ns, cap)``, as ``cap_capable`` (``security/commoncap.c``) decides it.
+
+        The own effective set counts in the own namespace and everything below it; the owner of a
+        namespace, living in its parent, has every capability over it.
+        """
+        at: UserNs | None = ns
+        while at is not None:
+            if at.inum == self.userns.inum:
+                return cap in self.effective
+            if (
+                at.parent is not None
+                and at.parent.inum == self.userns.inum
+                and at.owner == self.fsuid
+            ):
+                return True
+            at = at.parent
+        return False

@@ -1,0 +1,135 @@
+"""``/proc/PID/mountinfo`` (proc_pid_mountinfo(5)): parsing, and finding the governing mount.
+
+Paths stay bytes.  The kernel escapes space, tab, newline and backslash in octal and passes every
+other byte through, ESC too.  ``root`` is relative to the *filesystem's* root, not a host path.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+DELETED = b"//deleted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountInfo:
+    """One line.  ``options`` are the mount's own, ``super_options`` the superblock's."""
+
+    id: int
+    parent: int
+    major: int
+    minor: int
+    root: bytes
+    mountpoint: bytes
+    options: tuple[bytes, ...]
+    tags: tuple[bytes, ...]
+    fstype: bytes
+    source: bytes
+    super_options: tuple[bytes, ...]
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the mounted directory or file has been removed since."""
+        return self.root.endswith(DELETED)
+
+    @property
+    def read_only(self) -> bool:
+        return b"ro" in self.options
+
+    @property
+    def sb_read_only(self) -> bool:
+        return b"ro" in self.super_options
+
+    @property
+    def idmapped(self) -> bool:
+        return b"idmapped" in self.options
+
+    def super_option(self, key: bytes) -> bytes | None:
+        """The value of ``key=value`` among the superblock's options."""
+        return next(
+            (o[len(key) + 1 :] for o in self.super_options if o.startswith(key + b"=")), None
+        )
+
+
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+
+
+def unescape(field: bytes) -> bytes:
+    r"""Undo ``\040`` and its like (``mangle_path``)."""
+    return _OCTAL.sub(lambda m: bytes([int(m[1], 8) & 0xFF]), field)
+
+
+def parse_mountinfo(text: bytes) -> tuple[MountInfo, ...]:
+    """All lines, in the order of the file.  A line that is cut off or garbled is left out."""
+    mounts = []
+    for line in text.split(b"\n"):
+        mount = _parse_line(line)
+        if mount is not None:
+            mounts.append(mount)
+    return tuple(mounts)
+
+
+def _parse_line(line: bytes) -> MountInfo | None:
+    head, separator, tail = line.partition(b" - ")
+    fields, after = head.split(b" "), tail.split(b" ")
+    if not separator or len(fields) < 6 or len(after) < 3:
+        return None
+    try:
+        major, minor = fields[2].split(b":")
+        return MountInfo(
+            id=int(fields[0]),
+            parent=int(fields[1]),
+            major=int(major),
+            minor=int(minor),
+            root=unescape(fields[3]),
+            mountpoint=unescape(fields[4]),
+            options=tuple(fields[5].split(b",")),
+            tags=tuple(f for f in fields[6:] if f),
+            fstype=unescape(after[0]),
+            source=unescape(after[1]),
+            super_options=tuple(b" ".join(after[2:]).split(b",")),
+        )
+    except ValueError:
+        return None
+
+
+def is_beneath(path: bytes, top: bytes) -> bool:
+    """Whether an absolute, clean path is ``top`` or lies below it."""
+    return path == top or top == b"/" or path.startswith(top + b"/")
+
+
+def governing(mounts: tuple[MountInfo, ...], path: bytes) -> MountInfo | None:
+    """The mount that an absolute path lies on: the deepest mountpoint, the last mounted of equals
+    (a later mount on the same point covers the earlier).
+    """
+    best: MountInfo | None = None
+    for m in mounts:
+        if is_beneath(path, m.mountpoint) and (
+            best is None or len(m.mountpoint) >= len(best.mountpoint)
+        ):
+            best = m
+    return best
+
+
+def host_paths(
+    mount: MountInfo, host: tuple[MountInfo, ...], inside: bytes = b""
+) -> tuple[bytes, ...]:
+    """Where the host sees ``inside`` (a path relative to the mount) of a container's mount.
+
+    The host's mounts of the same device whose root is a prefix of this mount's root, best first:
+    the longest matching root, which is the most specific place.  Empty when the host does not
+    see it (a tmpfs of the container) or it was deleted.
+    """
+    if mount.deleted:
+        return ()
+    wanted = mount.root.rstrip(b"/") + (b"/" + inside if inside else b"") or b"/"
+    found = []
+    for m in host:
+        if (m.major, m.minor) != (mount.major, mount.minor) or not is_beneath(wanted, m.root):
+            continue
+        rest = wanted[len(m.root.rstrip(b"/")) :].lstrip(b"/")
+        path = m.mountpoint.rstrip(b"/") + (b"/" + rest if rest else b"") or b"/"
+        if governing(host, path) is m:
+            found.append((len(m.root), path))
+    return tuple(p for _, p in sorted(found, key=lambda f: -f[0]))

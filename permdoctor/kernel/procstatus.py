@@ -1,0 +1,75 @@
+"""``/proc/PID/status``, ``uid_map`` and ``gid_map`` as texts (proc_pid_status(5)).
+
+The outside ids of the maps are host ids when the reader lives in the initial user namespace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from permdoctor.kernel.caps import Cap, parse_caps
+from permdoctor.kernel.ids import Extent, IdMap, Kgid, Kuid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcStatus:
+    """What one status file says of a process.  All ids are host ids.
+
+    ``nspid`` is the pid in each pid namespace, the host's first.  ``seccomp`` is 2 with a filter.
+    """
+
+    comm: bytes
+    state: str
+    ppid: int
+    fsuid: Kuid
+    fsgid: Kgid
+    ruid: Kuid
+    groups: frozenset[Kgid]
+    effective: Cap
+    bounding: Cap
+    umask: int | None
+    no_new_privs: bool
+    seccomp: int
+    nspid: tuple[int, ...]
+
+
+def parse_status(text: bytes) -> ProcStatus:
+    """Raises ``ValueError`` where a needed line is missing (the process was dying)."""
+    fields: dict[bytes, bytes] = {}
+    for line in text.split(b"\n"):
+        key, colon, value = line.partition(b":")
+        if colon:
+            fields.setdefault(key, value.strip())
+    try:
+        uids, gids = fields[b"Uid"].split(), fields[b"Gid"].split()
+        umask = fields.get(b"Umask")
+        return ProcStatus(
+            comm=_unescape_comm(fields[b"Name"]),
+            state=fields[b"State"][:1].decode("ascii", "replace"),
+            ppid=int(fields[b"PPid"]),
+            ruid=Kuid(int(uids[0])),
+            fsuid=Kuid(int(uids[3])),
+            fsgid=Kgid(int(gids[3])),
+            groups=frozenset(Kgid(int(g)) for g in fields[b"Groups"].split()),
+            effective=parse_caps(fields[b"CapEff"].decode("ascii")),
+            bounding=parse_caps(fields[b"CapBnd"].decode("ascii")),
+            umask=int(umask, 8) if umask else None,
+            no_new_privs=fields.get(b"NoNewPrivs") == b"1",
+            seccomp=int(fields.get(b"Seccomp", b"0")),
+            nspid=tuple(int(p) for p in fields.get(b"NSpid", b"").split()),
+        )
+    except (KeyError, IndexError, UnicodeDecodeError) as e:
+        raise ValueError(f"incomplete status: {e}") from e
+
+
+def _unescape_comm(name: bytes) -> bytes:
+    return name.replace(b"\\n", b"\n").replace(b"\\\\", b"\\")
+
+
+def parse_id_map(text: bytes) -> IdMap:
+    """The extents of a map file.  Raises ``ValueError`` on anything but lines of three numbers."""
+    extents = []
+    for line in text.splitlines():
+        inside, outside, count = (int(n) for n in line.split())
+        extents.append(Extent(inside=inside, outside=outside, count=count))
+    return IdMap(tuple(extents))

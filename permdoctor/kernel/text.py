@@ -23,8 +23,10 @@ def _escape(c: str) -> str:
         return f"\\x{code - 0xDC00:02x}"
     if c == " " or c.isprintable():
         return c
+    if code < 0x80:
+        return f"\\x{code:02x}"
     if code < 0x100:
-        return "".join(f"\\x{b:02x}" for b in c.encode("utf-8")) if code > 0x7F else f"\\x{code:02x}"
+        return "".join(f"\\x{b:02x}" for b in c.encode("utf-8"))
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 

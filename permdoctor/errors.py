@@ -26,7 +26,7 @@ class UsageError(PermdoctorError):
     exit_status = 2
 
 
-class CannotCheck(PermdoctorError):
+class CannotCheckError(PermdoctorError):
     """The question was right, but the machine or the engine does not answer it."""
 
     exit_status = 3

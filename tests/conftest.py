@@ -1,0 +1,73 @@
+"""Fixtures for everybody.  Engines start at their first use and live for the session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.lab import engine as engines
+from tests.lab.engine import Box, Engine
+from tests.lab.lab import Lab
+from tests.lab.needs import MissingError
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """Directories, filesystems and the image tarball.  Needs root."""
+    try:
+        made = Lab().open()
+    except MissingError as e:
+        pytest.skip(str(e))
+    yield made
+    made.close()
+
+
+def _engine(start: Callable[[], Engine]) -> Iterator[Engine]:
+    try:
+        engine = start()
+    except MissingError as e:
+        pytest.skip(str(e))
+    try:
+        yield engine
+    finally:
+        engine.stop()
+
+
+@pytest.fixture(scope="session")
+def dockerd(lab: Lab) -> Iterator[Engine]:
+    """A plain Docker Engine."""
+    yield from _engine(lambda: engines.start_docker(lab.root / "plain", lab.image))
+
+
+@pytest.fixture(scope="session")
+def dockerd_remap(lab: Lab) -> Iterator[Engine]:
+    """userns-remap with one extent, 165536:65536."""
+    yield from _engine(
+        lambda: engines.start_remapped(lab.root / "remap", lab.image, [(165536, 65536)])
+    )
+
+
+@pytest.fixture(scope="session")
+def dockerd_remap2(lab: Lab) -> Iterator[Engine]:
+    """userns-remap with several extents: 0-999 at 200000, 1000-65535 at 300000."""
+    yield from _engine(
+        lambda: engines.start_remapped(
+            lab.root / "remap2", lab.image, [(200000, 1000), (300000, 64536)]
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def dockerd_rootless(lab: Lab) -> Iterator[Engine]:
+    """Rootless Docker as alice, uid 1000, subuid 100000:65536."""
+    yield from _engine(lambda: engines.start_rootless(lab.root / "rootless", lab.image))
+
+
+@pytest.fixture
+def boxes() -> Iterator[list[Box]]:
+    """Append containers to it; they are removed after the test."""
+    made: list[Box] = []
+    yield made
+    for box in made:
+        box.rm()

@@ -7,15 +7,14 @@ could not be read is a ``Skipped``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
-from permdoctor.container.container import Container, RequestedMount
+from permdoctor.container.binds import Bind
+from permdoctor.container.container import Container
 from permdoctor.container.needs import PathNeed
 from permdoctor.container.subject import Basis, Subject
 from permdoctor.diagnosis.report import Coverage, ProbeResult, Skipped
 from permdoctor.kernel.inode import Inode
 from permdoctor.kernel.mount import Mount
-from permdoctor.kernel.mountinfo import MountInfo
 from permdoctor.kernel.sysctls import Sysctls
 from permdoctor.kernel.walk import Hop
 
@@ -61,31 +60,6 @@ class Tree:
 
     classes: tuple[EntryClass, ...]
     coverage: Coverage
-
-
-class SourceState(StrEnum):
-    """Of a bind's source on the host."""
-
-    PRESENT = "present"
-    MISSING = "missing"
-    DELETED = "deleted"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bind:
-    """One mount of the container: what was asked for joined with what is mounted.
-
-    ``requested`` is ``None`` for a mount that only mountinfo shows, ``mounted`` for a container
-    that does not run.  ``host_path`` is the real place on the host.
-    """
-
-    target: bytes
-    requested: RequestedMount | None
-    mounted: MountInfo | None
-    mount: Mount
-    host_path: bytes | None = None
-    source_state: SourceState = SourceState.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

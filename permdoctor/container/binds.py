@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from permdoctor.container.container import MountKind, RequestedMount
+from permdoctor.kernel.filesystems import PSEUDO
 from permdoctor.kernel.mount import Mount
 from permdoctor.kernel.mountinfo import MountInfo, governing, is_beneath
 
@@ -70,10 +71,6 @@ ENGINE_FILES = frozenset(
     }
 )
 ENGINE_TREES = (b"/proc", b"/sys", b"/dev")
-PSEUDO = frozenset(
-    b"proc sysfs cgroup cgroup2 devpts mqueue securityfs debugfs tracefs bpf pstore configfs "
-    b"hugetlbfs binfmt_misc efivarfs fusectl autofs rpc_pipefs nsfs devtmpfs selinuxfs".split()
-)
 
 
 def mounts_of(
@@ -105,7 +102,7 @@ def _is_somebodys(m: MountInfo) -> bool:
         m.mountpoint == b"/"
         or m.mountpoint in ENGINE_FILES
         or any(is_beneath(m.mountpoint, t) for t in ENGINE_TREES)
-        or m.fstype in PSEUDO
+        or m.fstype.decode("utf-8", "replace") in PSEUDO
     )
 
 

@@ -73,3 +73,17 @@ class Subject:
     @property
     def host_groups(self) -> tuple[Kgid, ...]:
         return tuple(sorted(self.cred.groups))
+
+    @property
+    def label(self) -> str:
+        """``1001:1001``, with the host's numbers where they differ: ``1000:1000 (host
+        101000:101000)``.
+        """
+        cred = self.cred
+        host = f"{cred.fsuid}:{cred.fsgid}"
+        inside = f"{_number(self.uid)}:{_number(self.gid)}"
+        return inside if inside == host else f"{inside} (host {host})"
+
+
+def _number(id_: int | None) -> str:
+    return "unmapped" if id_ is None else str(id_)

@@ -1,0 +1,352 @@
+"""The other direction: what is allowed too much, and what will go wrong later.
+
+Nothing here is refused to the container.  World-writable sources, control over the host, entries
+that the owner on the host cannot touch, one number that means two people, two containers on one
+directory, and who will own the files that arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from permdoctor.container.container import MountKind
+from permdoctor.container.needs import Need, PathNeed
+from permdoctor.diagnosis.facts import BindFacts, EntryClass, Facts, Neighbour
+from permdoctor.diagnosis.judge import judge, judge_entry
+from permdoctor.diagnosis.remedies import is_engine_socket
+from permdoctor.diagnosis.report import Finding, Remedy, Severity
+from permdoctor.diagnosis.shell import path_argument
+from permdoctor.kernel.cred import Cred
+from permdoctor.kernel.inode import FileType, Inode
+from permdoctor.kernel.mountinfo import is_beneath
+from permdoctor.kernel.operations import created
+from permdoctor.kernel.permission import permission
+from permdoctor.kernel.text import printable
+from permdoctor.kernel.verdict import Want
+
+CONTROL = (
+    b"/", b"/etc", b"/usr", b"/bin", b"/sbin", b"/lib", b"/lib64", b"/boot", b"/root", b"/var",
+    b"/var/lib", b"/home", b"/run", b"/opt", b"/var/lib/docker", b"/var/lib/containers",
+    b"/var/run", b"/var/spool/cron", b"/lib/systemd", b"/usr/bin", b"/usr/lib", b"/usr/local/bin",
+)  # fmt: skip
+"""Writing here is, or soon becomes, root on the host."""
+
+CONTROL_TREES = (b"/etc", b"/boot", b"/usr/lib", b"/usr/bin", b"/var/lib/docker/overlay2")
+
+
+def exposures(facts: Facts, bind: BindFacts, need: PathNeed) -> Iterator[Finding]:
+    """Every warning and note of one mount that does not come from a refusal."""
+    walk = bind.walk
+    if walk is None or walk.object is None:
+        return
+    root = walk.object.inode
+    writers = tuple(
+        i
+        for i, s in enumerate(facts.subjects)
+        if judge(s.cred, walk.hops, Need.WRITE, facts.sysctls).allowed
+    )
+    yield from _world_writable(bind, root)
+    yield from _host_control(facts, bind, root, writers)
+    if need.need in (Need.WRITE, Need.OWN):
+        yield from _leftovers(facts, bind, root)
+        yield from _collisions(facts, bind, root)
+        yield from _conflicts(facts, bind)
+        yield from _future(facts, bind, root, writers)
+
+
+def _world_writable(bind: BindFacts, root: Inode) -> Iterator[Finding]:
+    """C14: anybody on the host may change it.  A sticky directory (/tmp) is meant so."""
+    if bind.bind.kind is not MountKind.BIND:
+        return
+    host = bind.bind.host_path
+
+    def is_open(inode: Inode) -> bool:
+        return (
+            bool(inode.mode & 0o002)
+            and inode.type in (FileType.DIRECTORY, FileType.REGULAR)
+            and not (inode.is_dir and inode.sticky)
+        )
+
+    below = [c for c in bind.tree.classes if is_open(c.inode)] if bind.tree else []
+    count = sum(c.count for c in below) + is_open(root)
+    if not count:
+        return
+    target = bind.bind.target
+    place = path_argument(host if host is not None else target)
+    what = "it" if is_open(root) else "entries below it"
+    yield Finding(
+        code="PD204",
+        severity=Severity.WARNING,
+        title=f"{printable(target)}: {what} can be written by every user of the host",
+        target=target,
+        path=target,
+        host_path=host,
+        count=count,
+        samples=_samples(below),
+        detail=(f"mode {root.mode:04o}" if is_open(root) else "mode o+w below the root",),
+        remedies=(
+            Remedy(
+                name="chmod-others",
+                title="Take write away from others; give it to the one who needs it",
+                commands=(
+                    f"chmod o-w {place}"
+                    if is_open(root) and not below
+                    else f"find {place} -xdev ! -type l -perm -0002 ! -perm -1000"
+                    " -exec chmod o-w {} +",
+                ),
+            ),
+        ),
+    )
+
+
+def _host_control(
+    facts: Facts, bind: BindFacts, root: Inode, writers: tuple[int, ...]
+) -> Iterator[Finding]:
+    """C14, C15: a mount through which the container is as good as root on the host."""
+    host = bind.bind.host_path
+    if host is None or not writers:
+        return
+    socket = root.type is FileType.SOCKET and is_engine_socket(host)
+    named = host in CONTROL or any(is_beneath(host, t) for t in CONTROL_TREES)
+    by_root = any(facts.subjects[i].cred.fsuid == 0 for i in writers)
+    if not socket and not (named and (by_root or root.uid == 0) and not bind.bind.read_only):
+        return
+    target = bind.bind.target
+    who = facts.subjects[writers[0]].label
+    reason = (
+        "the engine's socket: whoever may talk to it starts containers as root"
+        if socket
+        else f"{printable(host)} of the host, writable"
+    )
+    yield Finding(
+        code="PD205",
+        severity=Severity.WARNING,
+        title=f"{printable(target)}: {who} can become root on the host",
+        target=target,
+        path=target,
+        host_path=host,
+        subject=writers[0],
+        detail=(reason,),
+        remedies=(
+            Remedy(
+                name="socket-proxy" if socket else "narrow-mount",
+                title="Put a proxy before it that lets only the calls through that are needed"
+                if socket
+                else "Mount the one directory that is needed, read-only where that is enough",
+                commands=()
+                if socket
+                else (f"docker run -v {path_argument(host)}/NEEDED:TARGET:ro ...",),
+                where="container",
+            ),
+        ),
+    )
+
+
+def _owner_on_host(facts: Facts, bind: BindFacts, root: Inode) -> Neighbour | None:
+    """The host account that owns the mount's root, unless that is root."""
+    if not root.uid or bind.bind.mount.idmap is not None or bind.bind.mount.idmap_unknown:
+        return None
+    return next(
+        (
+            n
+            for n in facts.neighbours
+            if n.host_path == bind.bind.host_path
+            and not n.cred_of.processes
+            and n.cred_of.cred.fsuid == root.uid
+        ),
+        None,
+    )
+
+
+def _leftovers(facts: Facts, bind: BindFacts, root: Inode) -> Iterator[Finding]:
+    """C12: in a tree of somebody's, entries that this somebody can neither write nor delete."""
+    owner = _owner_on_host(facts, bind, root)
+    if owner is None or bind.tree is None:
+        return
+    if any(s.cred.fsuid == root.uid for s in facts.subjects):
+        return  # then it is the container that cannot, and said so already
+    foreign = {s.cred.fsuid for s in facts.subjects} | {0}
+    stuck = [
+        c
+        for c in bind.tree.classes
+        if c.inode.uid in foreign
+        and judge_entry(owner.cred_of.cred, c.parent, c.inode, bind.bind.mount, Need.WRITE)
+    ]
+    if not stuck:
+        return
+    host, target = bind.bind.host_path, bind.bind.target
+    assert host is not None
+    uids = sorted({c.inode.uid for c in stuck if c.inode.uid is not None})
+    to = f"{root.uid}:{root.gid}"
+    yield Finding(
+        code="PD203",
+        severity=Severity.WARNING,
+        title=f"{printable(target)}: {owner.who} cannot change or delete what is left there",
+        target=target,
+        path=target,
+        host_path=host,
+        count=sum(c.count for c in stuck),
+        samples=_samples(stuck),
+        detail=(
+            f"owned by uid {', '.join(map(str, uids))} in a tree of {owner.who}; "
+            "it will happen again with every file this container makes",
+        ),
+        remedies=(
+            Remedy(
+                name="run-as-owner",
+                title="Prevent it: run the container as the owner of the tree",
+                commands=(
+                    f"docker run --user {to} -e HF_HOME=TARGET ...",
+                    f'user: "{to}"   # in compose.yaml',
+                ),
+                where="container",
+                why="what it writes then belongs to the right user",
+            ),
+            Remedy(
+                name="chown-leftovers",
+                title="Repair it: give back only what is owned by the wrong uid",
+                commands=tuple(
+                    f"find {path_argument(host)} -xdev -uid {u} -exec chown -h {to} {{}} +"
+                    for u in uids
+                ),
+                why="with the container stopped",
+            ),
+        ),
+    )
+
+
+def _collisions(facts: Facts, bind: BindFacts, root: Inode) -> Iterator[Finding]:
+    """S4's twin: the number belongs to an account of the host that has no part in this tree."""
+    if bind.bind.kind is not MountKind.BIND or bind.bind.mount.idmap is not None:
+        return
+    for i, s in enumerate(facts.subjects):
+        uid = s.cred.fsuid
+        name = next((n for u, n in facts.users.users if u == uid), "")
+        if not name or uid in (0, root.uid) or not s.cred.userns.is_initial:
+            continue
+        if name == s.inside_user:
+            continue
+        target = bind.bind.target
+        yield Finding(
+            code="PD206",
+            severity=Severity.WARNING,
+            title=f"{printable(target)}: uid {uid} is {printable(name)} on the host",
+            target=target,
+            path=target,
+            host_path=bind.bind.host_path,
+            subject=i,
+            detail=(
+                f"what the container writes will belong to {printable(name)}, who can read and "
+                f"change it; inside, {uid} is {printable(s.inside_user) or 'nobody by name'}",
+            ),
+            remedies=(
+                Remedy(
+                    name="run-as-other",
+                    title="Run the container under a number that is nobody's on the host",
+                    commands=("docker run --user UID:GID ...",),
+                    where="container",
+                ),
+            ),
+        )
+
+
+def _conflicts(facts: Facts, bind: BindFacts) -> Iterator[Finding]:
+    """C13: another container writes here as another user, and only one of the two may."""
+    walk = bind.walk
+    assert walk is not None
+    assert walk.object is not None
+    root, host = walk.object.inode, bind.bind.host_path
+    for i, s in enumerate(facts.subjects):
+        mine = judge(s.cred, walk.hops, Need.WRITE, facts.sysctls).allowed
+        for n in facts.neighbours:
+            if not n.rw or n.host_path != host or not n.cred_of.processes:
+                continue
+            if n.cred_of.cred.fsuid == s.cred.fsuid:
+                continue
+            hop = replace(walk.object, inode=root, mount=n.mount)
+            theirs = judge(n.cred_of.cred, (hop,), Need.WRITE, facts.sysctls).allowed
+            if mine == theirs:
+                continue
+            target = bind.bind.target
+            loser = s.label if not mine else n.who
+            yield Finding(
+                code="PD207",
+                severity=Severity.WARNING,
+                title=f"{printable(target)}: {n.who} writes here too, as another user",
+                target=target,
+                path=target,
+                host_path=host,
+                subject=i,
+                detail=(
+                    f"{s.label} and {n.cred_of.label} share one directory and {loser} is refused; "
+                    "a chown for one takes it from the other: share a group instead",
+                ),
+            )
+
+
+def _future(
+    facts: Facts, bind: BindFacts, root: Inode, writers: tuple[int, ...]
+) -> Iterator[Finding]:
+    """Who will own the files that arrive, and who of the host's people can do what with them."""
+    if not root.is_dir or bind.bind.kind is MountKind.TMPFS:
+        return
+    people = list(facts.users.logins)
+    owner = _owner_on_host(facts, bind, root)
+    if owner is not None:
+        people.insert(0, owner.cred_of)
+    for i, s in enumerate(facts.subjects):
+        parent = root
+        if i not in writers:
+            parent = replace(root, uid=s.cred.fsuid, gid=s.cred.fsgid)  # after the chown proposed
+        umask = 0o022 if s.umask is None else s.umask
+        file = created(s.cred, parent, bind.bind.mount, mode=0o666, umask=umask)
+        lines = [f"new files will be {file.uid}:{file.gid} {file.mode:04o} (umask {umask:04o})"]
+        strangers = []
+        for p in people:
+            if p.cred.fsuid == s.cred.fsuid or p.cred.fsuid == 0:
+                continue
+            trouble = judge_entry(p.cred, parent, file, bind.bind.mount, Need.WRITE)
+            if trouble is not None and p.host_user not in strangers:
+                strangers.append(p.host_user)
+                lines.append(f"{printable(p.host_user)} {_can(p.cred, file, bind)}")
+        if not strangers:
+            continue
+        target, host = bind.bind.target, bind.bind.host_path
+        place = path_argument(host if host is not None else target)
+        yield Finding(
+            code="PD302",
+            severity=Severity.INFO,
+            title=f"{printable(target)}: new files will belong to {file.uid}:{file.gid}",
+            target=target,
+            path=target,
+            host_path=host,
+            subject=i,
+            detail=tuple(lines),
+            remedies=(
+                Remedy(
+                    name="default-acl",
+                    title="Let the people of the host at what arrives: a default ACL",
+                    commands=(
+                        f"setfacl -d -m u:{people[0].cred.fsuid}:rwX {place}",
+                        f"setfacl -m u:{people[0].cred.fsuid}:rwx {place}",
+                    ),
+                ),
+                Remedy(
+                    name="setgid-group",
+                    title="Or a shared group that new files inherit",
+                    commands=(f"chgrp GROUP {place}", f"chmod 2775 {place}"),
+                    why="with umask 002 in the container",
+                ),
+            ),
+        )
+        return
+
+
+def _can(cred: Cred, file: Inode, bind: BindFacts) -> str:
+    reads = permission(cred, file, bind.bind.mount, Want.R).allowed
+    return ("can read them but" if reads else "cannot read them and") + " not change or delete them"
+
+
+def _samples(classes: list[EntryClass]) -> tuple[bytes, ...]:
+    return tuple(s for c in classes for s in c.samples)[:3]

@@ -1,0 +1,7 @@
+"""``python -m permdoctor``."""
+
+import sys
+
+from permdoctor.cli import main
+
+sys.exit(main())

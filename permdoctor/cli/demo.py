@@ -1,0 +1,20 @@
+"""``permdoctor demo``."""
+
+from __future__ import annotations
+
+import click
+
+from permdoctor.cli.check import show
+
+
+@click.command()
+def command() -> int:
+    """Build a throwaway container out of kernel namespaces and diagnose it.
+
+    Its process is 1001:1001 and wants to save a model in a directory of root's: the most common
+    fault there is.  Needs no engine, and touches nothing outside its own temporary directory.
+    """
+    from permdoctor.app.demo import demo
+
+    show(demo(), "explain", verbose=True)
+    return 0

@@ -1,0 +1,347 @@
+"""A Docker Engine, or Podman's compatible socket, asked through the Engine API.  Read-only.
+
+The API version is the engine's own, learnt from ``/_ping``; none is ever pinned.  One container
+costs three requests: ``/_ping``, ``/info`` (slow in the daemon, so it is under way while the next
+is asked) and the container itself.  docker-py is imported for TCP endpoints only: see
+``transport.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, Final
+
+from permdoctor.container.container import Container, EngineInfo, MountKind, RequestedMount
+from permdoctor.container.inspect import (
+    clean_path,
+    container_from_inspect,
+    engine_from_info,
+    requested_mounts,
+    state_word,
+    version_tuple,
+)
+from permdoctor.engines import ContainerGoneError, NoSuchContainerError, Summary
+from permdoctor.engines.archive import ImageInode, read_member
+from permdoctor.engines.endpoints import Endpoint
+from permdoctor.engines.transport import (
+    AnsweredError,
+    EngineError,
+    Peer,
+    Response,
+    Transport,
+    UnixTransport,
+    answered,
+    not_an_engine,
+    read_json,
+)
+from permdoctor.kernel.inode import FileType
+from permdoctor.kernel.mountinfo import is_beneath
+from permdoctor.kernel.text import printable
+
+_NAME: Final = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
+_MAX_EXECS: Final = 64
+_MAX_LINKS: Final = 8
+
+
+class DockerEngine:
+    """One engine.  Nothing is asked before the first question."""
+
+    def __init__(self, endpoint: Endpoint, transport: Transport | None = None) -> None:
+        self.endpoint = endpoint
+        self._transport = transport or _transport(endpoint)
+        self._info: Response | None = None
+
+    # -- the engine ------------------------------------------------------------------------
+
+    @cached_property
+    def api_version(self) -> str:
+        """The newest version that the engine speaks, as ``/_ping`` says."""
+        response = self._transport.get("/_ping")
+        try:
+            version = response.headers.get("api-version", "")
+            if response.status != 200 or version_tuple(version) == (0, 0):
+                raise self._no_engine(response)
+        finally:
+            response.close()
+        return version
+
+    @cached_property
+    def info(self) -> EngineInfo:
+        """What the engine says of itself.
+
+        Raises :class:`EngineError` if its containers run on another kernel (a virtual machine, a
+        forwarded socket): /proc here would tell about other processes.
+        """
+        pending = self._info or self._ask("/info")
+        self._info = None
+        facts = read_json(pending, self.endpoint.url)
+        self._same_kernel(facts)
+        return engine_from_info(
+            facts,
+            {"ApiVersion": self.api_version},
+            self.endpoint.url,
+            rootless_uid=self.peer.uid if self.peer else None,
+        )
+
+    @property
+    def peer(self) -> Peer | None:
+        """The process behind a Unix socket, once something was asked; ``None`` for TCP.
+
+        For a rootless engine its uid is the user's, and its user namespace is its containers'.
+        Under socket activation it is the service manager.
+        """
+        return self._transport.peer if isinstance(self._transport, UnixTransport) else None
+
+    def close(self) -> None:
+        if self._info is not None:
+            self._info.close()
+        self._transport.close()
+
+    # -- containers ------------------------------------------------------------------------
+
+    def find(self, name: str) -> Container:
+        """By exact name, id, or unique beginning of an id: in this order, as the engine does.
+
+        Raises :class:`NoSuchContainerError` with names that are near, or the candidates.
+        """
+        if not _NAME.match(name):
+            raise self._unknown(name)
+        try:
+            return self._container(name.removeprefix("/"))
+        except AnsweredError as e:
+            ambiguous = self._candidates(name)
+            if len(ambiguous) > 1:
+                raise _ambiguous(name, ambiguous) from e
+            if e.status == 404:
+                raise self._unknown(name) from e
+            raise
+
+    def inspect(self, container_id: str) -> Container:
+        """By full id.  Raises :class:`ContainerGoneError` if it is not there any more."""
+        try:
+            return self._container(container_id)
+        except AnsweredError as e:
+            raise _gone(container_id, e) from e
+
+    def list(self, *, every: bool = False) -> tuple[Summary, ...]:
+        """The running containers, or every one, sorted by name."""
+        found = self._json(f"/containers/json?all={int(every)}")
+        summaries = (_summary(c) for c in found if isinstance(c, dict)) if found else ()
+        return tuple(sorted(summaries, key=lambda s: s.name))
+
+    def containers_using(self, sources: Collection[bytes]) -> tuple[Summary, ...]:
+        """Every container that mounts one of these host paths, or a place above or below one.
+
+        ``mounts`` of the answer are only those that do.
+        """
+        found = []
+        for summary in self.list(every=True):
+            touching = tuple(m for m in summary.mounts if _touches(m, sources))
+            if touching:
+                found.append(replace(summary, mounts=touching))
+        return tuple(found)
+
+    def top_pids(self, container_id: str) -> tuple[int, ...]:
+        """Host pids of the container's processes, as the engine knows them (it runs ps(1)).
+
+        An engine that has no cgroups (rootless on cgroup v1) cannot say and raises.
+        """
+        try:
+            top = self._json(f"/containers/{_segment(container_id)}/top?ps_args=-eo%20pid")
+        except AnsweredError as e:
+            raise _gone(container_id, e) from e
+        rows = top.get("Processes") if isinstance(top, dict) else None
+        first = (str(r[0]) for r in rows or () if isinstance(r, list) and r)
+        return tuple(int(p) for p in first if p.isascii() and p.isdigit())
+
+    # -- files of a container that need not run --------------------------------------------
+
+    def image_file(self, container: Container, path: bytes, limit: int) -> bytes | None:
+        """The first ``limit`` bytes of a regular file, symlinks followed; ``None``: no such."""
+        for _ in range(_MAX_LINKS):
+            found = self._archive(container, path, limit)
+            if found is None:
+                return None
+            inode, content = found
+            if inode.type is not FileType.SYMLINK:
+                return content if inode.type is FileType.REGULAR else None
+            base = b"" if inode.target.startswith(b"/") else path.rpartition(b"/")[0]
+            path = base + b"/" + inode.target
+        return None
+
+    def image_inode(self, container: Container, path: bytes) -> ImageInode | None:
+        """Owner and mode of the object itself, a symlink not followed; ``None``: no such."""
+        found = self._archive(container, path, 0)
+        return None if found is None else found[0]
+
+    def _archive(
+        self, container: Container, path: bytes, limit: int
+    ) -> tuple[ImageInode, bytes] | None:
+        target = f"/containers/{_segment(container.id)}/archive?path={_quoted(path)}"
+        response = self._ask(target)
+        try:
+            if response.status == 200:
+                return read_member(response, limit)
+            error = answered(response.status, response.read(4096), self.endpoint.url)
+        finally:
+            response.close()
+        if error.status == 404 and "no such container" in error.message.lower():
+            raise _gone(container.id, error)
+        if error.status in (400, 404) or "not a directory" in error.message.lower():
+            return None
+        raise error
+
+    # -- questions and answers -------------------------------------------------------------
+
+    def _ask(self, target: str) -> Response:
+        return self._transport.get(f"/v{self.api_version}{target}")
+
+    def _json(self, target: str) -> Any:
+        return read_json(self._ask(target), self.endpoint.url)
+
+    def _container(self, name: str) -> Container:
+        if "info" not in self.__dict__ and self._info is None:
+            self._info = self._ask("/info")
+        obj = self._json(f"/containers/{_segment(name)}/json")
+        container = container_from_inspect(obj, self.info)
+        if container.running:
+            execs = obj.get("ExecIDs")
+            return replace(container, exec_pids=self._exec_pids(execs)) if execs else container
+        return replace(container, mounts=tuple(self._resolved(m) for m in container.mounts))
+
+    def _exec_pids(self, ids: Iterable[object]) -> tuple[int, ...]:
+        pids = []
+        for exec_id in [i for i in ids if isinstance(i, str)][:_MAX_EXECS]:
+            try:
+                session = self._json(f"/exec/{_segment(exec_id)}/json")
+            except AnsweredError:
+                continue  # it has ended
+            pid = session.get("Pid") if session.get("Running") is True else None
+            if isinstance(pid, int) and pid > 0:
+                pids.append(pid)
+        return tuple(pids)
+
+    def _resolved(self, mount: RequestedMount) -> RequestedMount:
+        """A local volume made with ``o=bind`` is really its ``device``, once it is mounted."""
+        if mount.kind is not MountKind.VOLUME or not mount.volume:
+            return mount
+        try:
+            volume = self._json(f"/volumes/{_segment(mount.volume)}")
+        except AnsweredError:
+            return mount
+        options = volume.get("Options") or {}
+        flags = str(options.get("o", "")).split(",")
+        source = clean_path(options.get("device"))
+        return replace(mount, source=source) if source and {"bind", "rbind"} & set(flags) else mount
+
+    # -- what went wrong -------------------------------------------------------------------
+
+    def _candidates(self, name: str) -> tuple[str, ...]:
+        """Names of the containers whose id begins with ``name``."""
+        return tuple(s.name or s.id[:12] for s in self.list(every=True) if s.id.startswith(name))
+
+    def _unknown(self, name: str) -> NoSuchContainerError:
+        near = _near(name, [s.name for s in self.list(every=True)])
+        shown = f"{printable(self.endpoint.url)}: no container is called {printable(name)}"
+        if not near:
+            return NoSuchContainerError(shown, hint="`docker ps -a` lists them")
+        names = ", ".join(printable(n) for n in near)
+        return NoSuchContainerError(shown, hint=f"did you mean {names}?")
+
+    def _no_engine(self, response: Response) -> EngineError:
+        body = response.read(512)
+        if b"HTTPS" in body or b"HTTP request to an" in body:
+            return EngineError(
+                f"{printable(self.endpoint.url)}: the engine wants TLS",
+                hint="set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH, or use a docker context",
+            )
+        if response.status in (401, 403):
+            return EngineError(
+                f"{printable(self.endpoint.url)}: the engine refuses: {response.status}",
+                hint="an authorization plugin or proxy stands before it",
+            )
+        return not_an_engine(self.endpoint.url)
+
+    def _same_kernel(self, facts: object) -> None:
+        theirs = facts.get("KernelVersion") if isinstance(facts, dict) else None
+        ours = os.uname().release
+        if isinstance(theirs, str) and theirs and theirs != ours:
+            raise EngineError(
+                f"{printable(self.endpoint.url)}: its containers run on another kernel"
+                f" ({printable(theirs)}, here {ours}): a virtual machine, or a forwarded socket",
+                hint="run permdoctor where the containers run",
+            )
+
+
+def _transport(endpoint: Endpoint) -> Transport:
+    path = endpoint.socket_path
+    if path is not None:
+        return UnixTransport(path)
+    from permdoctor.engines.tcp import TcpTransport
+
+    return TcpTransport(endpoint)
+
+
+_UNRESERVED: Final = frozenset(
+    b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/"
+)
+
+
+def _quoted(path: bytes) -> str:
+    """A path for a query (RFC 3986, section 2.1).  urllib.parse costs more than it saves here."""
+    return "".join(chr(b) if b in _UNRESERVED else f"%{b:02X}" for b in path)
+
+
+def _segment(name: str) -> str:
+    """A name or id as one path segment of a URL."""
+    return _quoted(name.encode("utf-8", "surrogateescape")).replace("/", "%2F")
+
+
+def _summary(obj: dict[str, Any]) -> Summary:
+    names = obj.get("Names")
+    own = [n.removeprefix("/") for n in names or () if isinstance(n, str)]
+    # A link shows as "/other/alias": the container's own name has no further slash.
+    name = next((n for n in own if "/" not in n), own[0] if own else "")
+    return Summary(
+        id=str(obj.get("Id", "")),
+        name=name,
+        image=str(obj.get("Image", "")),
+        state=state_word(obj.get("State")),
+        mounts=requested_mounts(obj.get("Mounts"), None),
+    )
+
+
+def _touches(mount: RequestedMount, sources: Collection[bytes]) -> bool:
+    own = mount.source
+    return own is not None and any(is_beneath(own, s) or is_beneath(s, own) for s in sources)
+
+
+def _near(name: str, names: list[str]) -> list[str]:
+    """Up to three names that may have been meant: those that contain it, then the similar."""
+    from difflib import get_close_matches
+
+    wanted = name.lower()
+    containing = sorted((n for n in names if wanted and wanted in n.lower()), key=len)
+    similar = get_close_matches(name, names, n=3, cutoff=0.6)
+    return list(dict.fromkeys([*containing, *similar]))[:3]
+
+
+def _ambiguous(name: str, candidates: tuple[str, ...]) -> NoSuchContainerError:
+    shown = ", ".join(printable(c) for c in candidates[:5])
+    return NoSuchContainerError(
+        f"{printable(name)} is the beginning of {len(candidates)} container ids: {shown}",
+        hint="give the name, or more of the id",
+    )
+
+
+def _gone(container_id: str, e: AnsweredError) -> Exception:
+    if e.status not in (404, 409):
+        return e
+    return ContainerGoneError(
+        f"container {printable(container_id[:12])} is gone: it was removed or stopped meanwhile",
+        hint="check again; `docker ps -a` lists what is there",
+    )

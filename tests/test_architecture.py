@@ -39,7 +39,7 @@ def changing_calls(source: str, *, pure: bool = False) -> Iterator[str]:
     """Calls and names of functions that change a file's owner, mode or attributes.
 
     ``kernel/operations.py`` has pure functions of the same names: what comes from there, or is
-    defined in the module itself, is no system call.  In a package that cannot reach the system at
+    bound in the module itself, is no system call.  In a package that cannot reach the system at
     all (``pure``, which the import contracts hold) a text is only a text.
     """
     tree = ast.parse(source)
@@ -47,6 +47,8 @@ def changing_calls(source: str, *, pure: bool = False) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("permdoctor.kernel"):
             ours |= {alias.asname or alias.name for alias in node.names}
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            ours.add(node.id)
     for node in ast.walk(tree):
         match node:
             case ast.Attribute(value=ast.Name(id=owner), attr=name):
@@ -85,6 +87,7 @@ def test_a_changing_call_is_seen(source: str) -> None:
     [
         pytest.param("from permdoctor.kernel import operations\noperations.chmod(c, i, m)", id="a"),
         pytest.param("from permdoctor.kernel.operations import chown\nchown(c, i, m)", id="b"),
+        pytest.param("chmod = remedy()\nuse(chmod)", id="a variable"),
         pytest.param("title = 'chown the directory'", id="a sentence"),
     ],
 )

@@ -43,6 +43,7 @@ _TABLE: Final = (
     ("PD114", "source-missing", "The source of a bind mount does not exist"),
     ("PD115", "start-failed", "The container did not start"),
     ("PD116", "ids-unrepresentable", "The process's ids do not exist on this filesystem"),
+    ("PD117", "fuse-shut", "A FUSE mount lets nobody in but the one who mounted it"),
     ("PD201", "unwritable-below", "Entries below a writable mount cannot be changed"),
     ("PD202", "undeletable-below", "Entries below a writable mount cannot be deleted"),
     ("PD203", "foreign-leftovers", "Entries that the tree's owner cannot change or delete"),

@@ -32,6 +32,7 @@ STYLES: Final = {
 }
 
 PLACES: Final = {
+    "container": "where the container is made:",
     "run": "as options of docker run:",
     "compose": "in the Compose file:",
     "dockerfile": "in the Dockerfile:",

@@ -1,0 +1,325 @@
+"""A whole tree as classes of entries that no rule can tell apart, within a budget.
+
+Iterative, with at most ``_OPEN_DIRS`` descriptors at any depth: a directory is opened from the
+nearest ancestor still open, never through ``..`` and never across a mount or a symlink (openat2).
+One statx an entry gives owner, mode, flags and whether it is a mountpoint, and is nearly all of
+the cost; ACLs are read only where the caller says that they can matter.  Immutable and
+append-only are read for every entry.
+
+A :class:`Scanner` is one process's share of the work; ``sharing.py`` puts two at it.  What a
+hostile tree could make grow is bounded: classes, samples, descriptors.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+import struct
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from permdoctor.host import acl as acl_xattr
+from permdoctor.host import inodes, syscalls
+from permdoctor.host.entries import SAMPLES, Counters, Facts, Kind, Node, path_of, to_inode
+from permdoctor.host.syscalls import (
+    AT_NO_AUTOMOUNT,
+    AT_SYMLINK_NOFOLLOW,
+    STATX_ATTR_APPEND,
+    STATX_ATTR_IMMUTABLE,
+    STATX_ATTR_MOUNT_ROOT,
+)
+from permdoctor.kernel.inode import Inode
+from permdoctor.kernel.mount import Mount
+
+MAX_CLASSES = 4096
+BATCH = 512
+"""Entries between two looks at the clock, the budget and the other worker."""
+_OPEN_DIRS = 128
+_STEP_BYTES, _STEP_NAMES = 4000, 256
+_MAX_KEYS = 65536
+
+_MASK = 0x1F  # STATX_TYPE | MODE | NLINK | UID | GID
+_FLAGS = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT
+_KEY = struct.Struct("=QIIIH")
+"""attributes, nlink, uid, gid, mode: bytes 8 to 30 of struct statx lie side by side."""
+_RESOLVE = (
+    syscalls.RESOLVE_BENEATH
+    | syscalls.RESOLVE_NO_XDEV
+    | syscalls.RESOLVE_NO_SYMLINKS
+    | syscalls.RESOLVE_NO_MAGICLINKS
+)
+_VANISHED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
+
+AclMatters = Callable[[Inode], bool]
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """When to stop: after so many entries, after so many seconds.  ``deep`` lifts both."""
+
+    entries: int = 200_000
+    seconds: float = 10.0
+    deep: bool = False
+
+
+DEFAULT_BUDGET = Budget()
+
+
+class Lease:
+    """How many more entries may be read.  Alone: a number; shared: see ``sharing.py``."""
+
+    def __init__(self, entries: int) -> None:
+        self.left = entries
+
+    def take(self, want: int) -> int:
+        got = min(want, self.left)
+        self.left -= got
+        return got
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What all workers of one scan have in common."""
+
+    root_fd: int
+    mount: Mount
+    budget: Budget
+    acl_matters: AclMatters
+    deadline: float
+
+
+class Scanner:
+    """One worker: a stack of directories, and the kinds of entries found in them.
+
+    ``tick`` is called every ``BATCH`` entries with the directory being read and its remaining
+    names; the names that it takes from the iterator are somebody else's.
+    """
+
+    def __init__(self, job: Job, root: Node, lease: Lease | None = None) -> None:
+        self.job = job
+        self.root = root
+        self.lease = lease or Lease(0)
+        self.counters = Counters()
+        self.stack: list[Node] = []
+        self.kinds: dict[Facts, dict[bytes, Kind]] = {}
+        self.classes: dict[tuple[Facts, Facts], Kind] = {}
+        self.tick: Callable[[Node, Iterator[bytes]], None] = lambda _node, _names: None
+        self._open: OrderedDict[Node, None] = OrderedDict()
+        self._out = ctypes.create_string_buffer(syscalls.STATX_SIZE)
+        self._fields = memoryview(self._out).cast("B")
+        self._statx = syscalls.libc["statx"]  # its own object: without argtypes a call is cheaper
+
+    # --- directories ---
+
+    def run(self) -> None:
+        """Work until the stack is empty or the budget is spent."""
+        while self.stack and not self.counters.stopped:
+            self.read_dir(self.stack.pop())
+
+    def push(self, path: bytes, facts: Facts) -> Node:
+        """A directory to be read, by its path from the root."""
+        self.root.pending += 1
+        node = Node(self.root, path or b".", facts)
+        self.stack.append(node)
+        return node
+
+    def read_dir(self, node: Node) -> None:
+        """All entries of one directory."""
+        try:
+            fd = self.open(node)
+            with os.scandir(b"/proc/self/fd/%d" % fd) as entries:
+                self.read_names(node, fd, (e.name for e in entries))
+        except OSError as e:
+            self._failed(e)
+        finally:
+            self.leave(node)
+
+    def read_given(self, node: Node, names: Iterator[bytes]) -> None:
+        """Some entries of one directory, listed by somebody else."""
+        try:
+            self.read_names(node, self.open(node), names)
+        except OSError as e:
+            self._failed(e)
+        finally:
+            self.leave(node)
+
+    def read_names(self, node: Node, fd: int, names: Iterator[bytes]) -> None:
+        """Entries of a directory, by name.  Raises ``OSError`` from the iterator."""
+        while not self.counters.stopped:
+            batch = list(islice(names, BATCH))
+            if not batch:
+                return
+            allowed = self.lease.take(len(batch))
+            self._stat_all(node, fd, batch[:allowed])
+            if allowed < len(batch):
+                self.counters.stopped = f"stopped at {self.job.budget.entries:,} entries"
+            elif time.monotonic() > self.job.deadline:
+                self.counters.stopped = f"stopped after {self.job.budget.seconds:g} seconds"
+            self.tick(node, names)
+
+    def _failed(self, e: OSError) -> None:
+        if e.errno in _VANISHED:
+            self.counters.vanished += 1
+        elif e.errno == errno.EXDEV:
+            self.counters.foreign_mounts += 1
+        else:
+            self.counters.unreadable += 1
+
+    def open(self, node: Node) -> int:
+        """A descriptor of the directory, opened from the nearest ancestor that is open.
+
+        On a long way the parent and every ``_STEP_NAMES``-th ancestor are kept open, so that
+        coming back up from 20,000 levels stays cheap.
+        """
+        way: list[Node] = []
+        at = node
+        while at.fd < 0:
+            way.append(at)
+            assert at.parent is not None, "the root is always open"
+            at = at.parent
+        if at in self._open:
+            self._open.move_to_end(at)
+        while way:
+            base = at
+            parts: list[bytes] = []
+            length = 0
+            while way and (not parts or _fits(way, len(parts), length)):
+                at = way.pop()
+                parts.append(at.name)
+                length += len(at.name) + 1
+            at.fd = syscalls.openat2(
+                base.fd, b"/".join(parts), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, _RESOLVE
+            )
+            self._keep(at)
+        return node.fd
+
+    def _keep(self, node: Node) -> None:
+        self._open[node] = None
+        while len(self._open) > _OPEN_DIRS:
+            self._close(next(iter(self._open)))
+
+    def _close(self, node: Node) -> None:
+        if self._open.pop(node, False) is None:
+            os.close(node.fd)
+            node.fd = -1
+
+    def leave(self, node: Node) -> None:
+        """Done with it: close what no pending directory needs."""
+        while not node.pending:
+            self._close(node)
+            if node.parent is None:
+                return
+            node = node.parent
+            node.pending -= 1
+
+    def close(self) -> None:
+        for node in list(self._open):
+            self._close(node)
+
+    # --- entries ---
+
+    def _stat_all(self, node: Node, fd: int, names: list[bytes]) -> None:
+        """The hot loop: a statx, 22 bytes of it as a key, a count."""
+        statx, out, fields = self._statx, ctypes.byref(self._out), self._fields
+        kinds = self.kinds.get(node.facts)
+        if kinds is None:
+            kinds = self.kinds[node.facts] = {}
+        done = len(names)
+        for name in names:
+            if statx(fd, name, _FLAGS, _MASK, out):
+                done -= 1
+                self._no_stat()
+                continue
+            key = fields[8:30].tobytes()
+            kind = kinds.get(key)
+            if kind is None:
+                kind = self._new_key(node, key, kinds)
+                if kind is None:
+                    done -= 1
+                    self.counters.foreign_mounts += 1
+                    continue
+            if kind.simple:
+                kind.count += 1
+            else:
+                self._count(kind, node, fd, name)
+        self.counters.entries += done
+
+    def _no_stat(self) -> None:
+        code = ctypes.get_errno()
+        if code in _VANISHED:
+            self.counters.vanished += 1
+        else:
+            self.counters.unreadable += 1
+
+    def _new_key(self, node: Node, key: bytes, kinds: dict[bytes, Kind]) -> Kind | None:
+        """The kind of a key not met in such a directory yet; ``None`` for a mountpoint."""
+        attributes, _, uid, gid, mode = _KEY.unpack(key)
+        if attributes & STATX_ATTR_MOUNT_ROOT:
+            return None
+        flags = attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)
+        facts = Facts(uid, gid, mode, flags)
+        kind = self._kind(node.facts, facts, has_acl=self._acl_matters(facts))
+        if len(kinds) > _MAX_KEYS:
+            kinds.clear()
+        kinds[key] = kind
+        return kind
+
+    def _kind(self, parent: Facts, facts: Facts, *, has_acl: bool) -> Kind:
+        kind = self.classes.get((parent, facts))
+        if kind is None:
+            kind = self.classes[parent, facts] = Kind(parent, facts, has_acl)
+            if len(self.classes) > MAX_CLASSES:
+                self.counters.stopped = f"stopped at {MAX_CLASSES:,} kinds of entries"
+        return kind
+
+    def _acl_matters(self, facts: Facts) -> bool:
+        """Whether the ACL of such an entry is worth a system call: never where the group class
+        is empty, for that switches it off.
+        """
+        if stat.S_ISLNK(facts.mode) or not facts.mode & 0o070 or not self.job.mount.sb.acls:
+            return False
+        return self.job.acl_matters(to_inode(facts, self.job.mount))
+
+    def _count(self, kind: Kind, node: Node, fd: int, name: bytes) -> None:
+        """What is done for directories, for the first entries of a class, and with ACLs."""
+        if kind.has_acl:
+            kind = self._with_acl(kind, fd, name)
+        kind.count += 1
+        if len(kind.samples) < SAMPLES:
+            kind.samples.append(path_of(node, name))
+        if kind.is_dir:
+            node.pending += 1
+            self.stack.append(Node(node, name, kind.facts))
+        elif not kind.has_acl and len(kind.samples) == SAMPLES:
+            kind.simple = True
+
+    def _with_acl(self, kind: Kind, fd: int, name: bytes) -> Kind:
+        """The kind with this entry's ACLs; itself if it has none."""
+        path = b"/proc/self/fd/%d/%s" % (fd, name)
+        try:
+            access = inodes.acl_blob(path, acl_xattr.ACCESS)
+            default = inodes.acl_blob(path, acl_xattr.DEFAULT) if kind.is_dir else None
+        except OSError as e:
+            self._failed(e)
+            return kind
+        if access is None and default is None:
+            return kind
+        f = kind.facts
+        facts = Facts(f.uid, f.gid, f.mode, f.flags, access, default)
+        return self._kind(kind.parent, facts, has_acl=False)
+
+
+def _fits(way: list[Node], parts: int, length: int) -> bool:
+    """Whether the next name belongs into the same openat2; the last one is opened by itself."""
+    return len(way) > 1 and parts < _STEP_NAMES and length + len(way[-1].name) < _STEP_BYTES
+
+
+def always(_: Inode) -> bool:
+    """The default of ``acl_matters``."""
+    return True

@@ -1,0 +1,348 @@
+"""What one process sees of the filesystem: its root, its mounts, and paths as it would walk them.
+
+The root is held by descriptor and nothing is ever resolved above it: openat2 with
+RESOLVE_IN_ROOT, or one component at a time without following.  A walk follows symlinks itself, as
+``link_path_walk`` (``fs/namei.c``) would below that root; ``..`` at the root stays there.  Links
+of /proc that are more than their text (``/proc/PID/root``) are followed as text.
+
+Nothing is opened for reading but regular files and directories; all else is O_PATH.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import replace
+
+from permdoctor.diagnosis.facts import Walk
+from permdoctor.errors import CannotCheckError, UsageError
+from permdoctor.host import acl as acl_xattr
+from permdoctor.host import inodes, mounts, syscalls
+from permdoctor.host.procfs import NotPermitted, Proc, ProcessGone, userns_of
+from permdoctor.kernel.ids import INITIAL, UserNs
+from permdoctor.kernel.mount import Mount
+from permdoctor.kernel.mountinfo import MountInfo, parse_mountinfo
+from permdoctor.kernel.text import printable
+from permdoctor.kernel.walk import MAXSYMLINKS, Hop
+
+_PATH = os.O_PATH | os.O_CLOEXEC
+_IN_ROOT = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
+_MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+
+
+class View:
+    """The filesystem as a process sees it (``of_process``), or as we do (``of_host``).
+
+    Holds descriptors: close it, or use it as a context manager.  All calls that touch a
+    filesystem may block on one that does not answer; ``deadline.Giveup`` is for that.
+    """
+
+    def __init__(self, *, root_fd: int, proc: Proc, userns: UserNs, mnt_ns: int | None) -> None:
+        self.root_fd = root_fd
+        self.pid = proc.pid
+        self.userns = userns
+        self._proc = proc
+        self._mnt_ns = mnt_ns
+        self._mounts: tuple[MountInfo, ...] | None = None
+        self._by_id: dict[int, Mount] = {}
+        self._owner: UserNs | None = None
+        self._our_devices: frozenset[tuple[int, int]] | None = None
+
+    @classmethod
+    def of_process(cls, pid: int, start: int | None = None) -> View:
+        """The root of ``/proc/PID/root``.  Raises ``ProcessGone`` (also when ``start`` does not
+        match) and ``NotPermitted``: /proc/PID/root needs ptrace rights over the process.
+        """
+        proc = Proc(pid, start)
+        try:
+            root = proc.open("root", os.O_PATH | os.O_DIRECTORY)
+            userns = userns_of(proc)
+            mnt_ns = proc.open("ns/mnt")
+        except BaseException:
+            proc.close()
+            raise
+        return cls(root_fd=root, proc=proc, userns=userns, mnt_ns=mnt_ns)
+
+    @classmethod
+    def of_host(cls) -> View:
+        """Our own root."""
+        proc = Proc(os.getpid())
+        root = os.open("/", _PATH | os.O_DIRECTORY)
+        return cls(root_fd=root, proc=proc, userns=INITIAL, mnt_ns=None)
+
+    def close(self) -> None:
+        self._proc.close()
+        for fd in (self.root_fd, self._mnt_ns):
+            if fd is not None and fd >= 0:
+                os.close(fd)
+        self.root_fd, self._mnt_ns = -1, None
+
+    def __enter__(self) -> View:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def mounts(self) -> tuple[MountInfo, ...]:
+        """mountinfo, read once; paths are relative to the process's root."""
+        if self._mounts is None:
+            self._mounts = parse_mountinfo(self._proc.read("mountinfo"))
+        return self._mounts
+
+    # --- paths ---
+
+    def walk(self, path: bytes, *, follow: bool = True) -> Walk:
+        """The hops from the root to ``path``, as the kernel would go.
+
+        A component that does not exist, or below something that is no directory, ends the walk
+        with ``missing`` set.  ``follow=False`` does not follow a symlink that is the last
+        component.  Raises ``CannotCheckError`` where *we* could not go on.
+        """
+        return _Walker(self, _clean(path), follow).walk()
+
+    def open(self, path: bytes, flags: int = os.O_PATH) -> int:
+        """A descriptor of what ``path`` resolves to in this root (openat2 RESOLVE_IN_ROOT)."""
+        try:
+            return syscalls.openat2(self.root_fd, _clean(path), flags, _IN_ROOT)
+        except OSError as e:
+            raise _cannot(path, e) from e
+
+    def open_dir(self, path: bytes) -> int:
+        """An O_PATH descriptor of a directory, to scan from."""
+        return self.open(path, os.O_PATH | os.O_DIRECTORY)
+
+    def read_file(self, path: bytes, limit: int = 1 << 20) -> bytes:
+        """At most ``limit`` bytes of a regular file; anything else is refused unopened."""
+        held = self.open(path)
+        try:
+            if not stat.S_ISREG(os.fstat(held).st_mode):
+                raise CannotCheckError(f"{printable(path)} is no regular file")
+            fd = os.open(f"/proc/self/fd/{held}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(fd, "rb") as f:
+                return f.read(limit)
+        except OSError as e:
+            raise _cannot(path, e) from e
+        finally:
+            os.close(held)
+
+    # --- mounts ---
+
+    def mount_at(self, path: bytes) -> Mount:
+        """The mount that governs ``path``.  Touches the filesystem."""
+        fd = self.open(path)
+        try:
+            return self.mount_of_fd(fd, syscalls.statx(fd))
+        except OSError as e:
+            raise _cannot(path, e) from e
+        finally:
+            os.close(fd)
+
+    def mount_of(self, info: MountInfo) -> Mount:
+        """The mount of a line of ``mounts``.
+
+        Asks at its mountpoint for ACL support and the id map; a mount that is covered there by
+        another one is described without them (ACLs taken as supported, the map as unknown).
+        """
+        known = self._by_id.get(info.id)
+        if known is not None:
+            return known
+        try:
+            fd = syscalls.openat2(self.root_fd, info.mountpoint, os.O_PATH, _IN_ROOT)
+        except OSError:
+            return self._describe(info, None)
+        try:
+            st = syscalls.statx(fd)
+            return self.mount_of_fd(fd, st) if st.mnt_id == info.id else self._describe(info, None)
+        except OSError:
+            return self._describe(info, None)
+        finally:
+            os.close(fd)
+
+    def mount_of_fd(self, fd: int, st: syscalls.Stat) -> Mount:
+        """The mount that a descriptor is on; ``st`` is its statx."""
+        known = self._by_id.get(st.mnt_id)
+        if known is not None:
+            return known
+        info = self._find(st.mnt_id)
+        is_link = stat.S_ISLNK(st.mode)
+        acls = True if is_link else inodes.supports_acls(fd)
+        if info is None:
+            return mounts.mount_of_fd(fd, acls)
+        mount = self._describe(info, fd, acls=acls)
+        if not is_link:
+            self._by_id[st.mnt_id] = mount
+        return mount
+
+    def _find(self, mnt_id: int) -> MountInfo | None:
+        """Mounts come and go: mountinfo is read again for an id it did not have."""
+        for fresh in (False, True):
+            if fresh:
+                self._mounts = None
+            found = next((m for m in self.mounts if m.id == mnt_id), None)
+            if found is not None:
+                return found
+        return None
+
+    def _describe(self, info: MountInfo, fd: int | None, *, acls: bool = True) -> Mount:
+        idmap = mounts.read_idmap(fd, self._mnt_ns) if fd is not None and info.idmapped else None
+        return mounts.mount_of(info, self._superblock_userns(info), idmap, acls)
+
+    def _superblock_userns(self, info: MountInfo) -> UserNs:
+        if self.userns.is_initial:
+            return INITIAL
+        if self._owner is None:
+            self._owner = self._mnt_ns_owner()
+        if self._our_devices is None:
+            with Proc(os.getpid()) as us:
+                ours = parse_mountinfo(us.read("mountinfo"))
+            self._our_devices = frozenset((m.major, m.minor) for m in ours)
+        return mounts.superblock_userns(info, self._our_devices, self._owner)
+
+    def _mnt_ns_owner(self) -> UserNs:
+        """The user namespace that owns the mount namespace: the process's, or an ancestor."""
+        if self._mnt_ns is None:
+            return INITIAL
+        try:
+            fd = syscalls.ns_open(self._mnt_ns, syscalls.NS_GET_USERNS)
+        except OSError:
+            return INITIAL
+        inum = os.fstat(fd).st_ino
+        os.close(fd)
+        at: UserNs | None = self.userns
+        while at is not None and at.inum != inum:
+            at = at.parent
+        return at or self.userns
+
+    def inode_of_fd(self, fd: int, st: syscalls.Stat, mount: Mount, *, acls: bool = True) -> Hop:
+        """A hop without a path, for what ``fd`` holds.  Raises ``OSError``, ``ValueError``."""
+        inode = inodes.inode_of(st, mount)
+        if acls and mount.sb.acls and not stat.S_ISLNK(st.mode):
+            default = inodes.read_acl(fd, acl_xattr.DEFAULT) if inode.is_dir else None
+            inode = replace(inode, acl=inodes.read_acl(fd, acl_xattr.ACCESS), default_acl=default)
+        return Hop(path=b"", inode=inode, mount=mount)
+
+
+class _Walker:
+    """One walk.  ``fd`` is the directory that the next component is looked up in."""
+
+    def __init__(self, view: View, path: bytes, follow: bool) -> None:
+        self.view = view
+        self.path = path
+        self.follow = follow or path.endswith(b"/")
+        self.fd = -1
+        self.at = b"/"
+        self.todo: list[bytes] = _components(path)
+        self.hops: list[Hop] = []
+        self.links = 0
+        self.last: syscalls.Stat | None = None
+
+    def walk(self) -> Walk:
+        missing: bytes | None = None
+        try:
+            self._to_root()
+            while self.todo and missing is None:
+                missing = self._step(self.todo.pop())
+        except OSError as e:
+            raise _cannot(self.path, e) from e
+        except ValueError as e:
+            raise CannotCheckError(f"{printable(self.path)}: {e}") from e
+        finally:
+            self._hold(-1)
+        dev, ino = (0, 0) if self.last is None else (self.last.dev, self.last.ino)
+        return Walk(path=self.path, hops=tuple(self.hops), missing=missing, dev=dev, ino=ino)
+
+    def _hold(self, fd: int) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = fd
+
+    def _to_root(self) -> None:
+        self.at = b"/"
+        self._hold(os.dup(self.view.root_fd))
+        self._arrive(self.fd, syscalls.statx(self.fd))
+
+    def _arrive(self, fd: int, st: syscalls.Stat, **more: bytes | bool) -> None:
+        mount = self.view.mount_of_fd(fd, st)
+        hop = self.view.inode_of_fd(fd, st, mount)
+        self.hops.append(replace(hop, path=self.at, **more))  # type: ignore[arg-type]
+        self.last = st
+
+    def _step(self, name: bytes) -> bytes | None:
+        """One component.  Returns it as a path if it is missing."""
+        if not self.hops[-1].inode.is_dir and self.hops[-1].link is None:
+            return self._below(name)
+        if name == b"..":
+            self._up()
+            return None
+        if name == b".":
+            self._arrive(self.fd, syscalls.statx(self.fd))
+            return None
+        try:
+            fd = os.open(name, _PATH | os.O_NOFOLLOW, dir_fd=self.fd)
+        except OSError as e:
+            if e.errno not in _MISSING:
+                raise
+            return self._below(name)
+        st = syscalls.statx(fd)
+        if stat.S_ISLNK(st.mode) and (self.todo or self.follow):
+            try:
+                return self._link(fd, st, name)
+            finally:
+                os.close(fd)
+        self.at = self._below(name)
+        self._hold(fd)
+        self._arrive(fd, st)
+        return None
+
+    def _below(self, name: bytes) -> bytes:
+        return self.at.rstrip(b"/") + b"/" + name
+
+    def _link(self, fd: int, st: syscalls.Stat, name: bytes) -> bytes | None:
+        """Follow a symlink: its body is walked from here, or from the root."""
+        try:
+            body = os.readlink(b"", dir_fd=fd)
+        except FileNotFoundError:  # a link of /proc that shows nothing to us
+            return self._below(name)
+        here, self.at = self.at, self._below(name)
+        self._arrive(fd, st, link=body, trailing=not self.todo)
+        self.at = here
+        self.links += 1
+        if self.links > MAXSYMLINKS:
+            self.todo.clear()
+            return None
+        self.todo.extend(_components(body))
+        if body.startswith(b"/"):
+            self._to_root()
+        return None
+
+    def _up(self) -> None:
+        """``..``: the directory above on the resolved path, opened again from the root."""
+        above = self.at.rpartition(b"/")[0] or b"/"
+        resolve = _IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS
+        fd = syscalls.openat2(self.view.root_fd, above, os.O_PATH | os.O_DIRECTORY, resolve)
+        self.at = above
+        self._hold(fd)
+        self._arrive(fd, syscalls.statx(fd))
+
+
+def _components(path: bytes) -> list[bytes]:
+    """In reverse: the next one is popped from the end.  ``.`` counts only as the last."""
+    names = [c for c in path.split(b"/") if c]
+    return [c for i, c in reversed(list(enumerate(names, 1))) if c != b"." or i == len(names)]
+
+
+def _clean(path: bytes) -> bytes:
+    if b"\0" in path:
+        raise UsageError(f"{printable(path)} is no path: it has a NUL byte")
+    return path or b"/"
+
+
+def _cannot(path: bytes, e: OSError) -> CannotCheckError:
+    message = f"{printable(path)}: {e.strerror}"
+    if e.errno in (errno.EACCES, errno.EPERM):
+        return NotPermitted(message, hint="run it as root: the path is closed to us")
+    if e.errno == errno.ESRCH:
+        return ProcessGone(message)
+    return CannotCheckError(message)

@@ -40,7 +40,16 @@ from permdoctor.host.entries import (
     path_of,
     tree_of,
 )
-from permdoctor.host.scan import DEFAULT_BUDGET, AclMatters, Budget, Job, Lease, Progress, Scanner, always
+from permdoctor.host.scan import (
+    DEFAULT_BUDGET,
+    AclMatters,
+    Budget,
+    Job,
+    Lease,
+    Progress,
+    Scanner,
+    always,
+)
 from permdoctor.kernel.mount import Mount
 
 ALONE = 4096

@@ -1,0 +1,175 @@
+"""Whose credentials a container holds: its live processes, grouped by credential set.
+
+Names are for showing: those inside come from ``/etc/passwd`` and ``/etc/group`` as the processes
+themselves would read them, those of the host from the host's accounts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from permdoctor.container.subject import Basis, Process, Subject
+from permdoctor.diagnosis.report import Skipped
+from permdoctor.errors import CannotCheckError
+from permdoctor.host.accounts import group_name, user_name
+from permdoctor.host.procfs import Proc, ProcessGone, userns_of
+from permdoctor.host.view import View
+from permdoctor.kernel.cred import Cred
+from permdoctor.kernel.ids import UserNs
+from permdoctor.kernel.procstatus import ProcStatus
+from permdoctor.kernel.text import printable
+
+_NAMES_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Live:
+    """One process as it was read."""
+
+    pid: int
+    start: int
+    ppid: int
+    cred: Cred
+    status: ProcStatus
+    attr: str
+
+
+def subjects_of(
+    pids: Iterable[int], exec_pids: Iterable[int] = ()
+) -> tuple[tuple[Subject, ...], tuple[Skipped, ...]]:
+    """One Subject for each distinct credential set among the processes, all of them named.
+
+    Processes that are gone, zombies and kernel threads are left out silently; one whose
+    credentials may not be read is a ``Skipped``.  ``exec_pids`` are the first processes of
+    ``docker exec`` sessions: they and what descends from them are marked.  Touches the
+    container's filesystem (for the names).
+    """
+    skipped: list[Skipped] = []
+    live: list[_Live] = []
+    namespaces: dict[int, UserNs] = {}
+    for pid in sorted(set(pids)):
+        try:
+            found = _read(pid, namespaces)
+        except ProcessGone:
+            continue
+        except CannotCheckError as e:
+            skipped.append(Skipped(what=f"process {pid}", reason=e.message, hint=e.hint or ""))
+            continue
+        if found is not None:
+            live.append(found)
+    execs = _descendants(live, set(exec_pids))
+    groups: dict[Cred, list[_Live]] = {}
+    for process in live:
+        groups.setdefault(process.cred, []).append(process)
+    subjects = [_subject(cred, members, execs) for cred, members in groups.items()]
+    return tuple(_named(s, skipped) for s in subjects), tuple(dict.fromkeys(skipped))
+
+
+def _read(pid: int, namespaces: dict[int, UserNs]) -> _Live | None:
+    with Proc(pid) as proc:
+        if not proc.stat.has_credentials:
+            return None
+        status = proc.status()
+        return _Live(
+            pid=pid,
+            start=proc.start,
+            ppid=status.ppid,
+            cred=Cred(
+                fsuid=status.fsuid,
+                fsgid=status.fsgid,
+                groups=status.groups,
+                effective=status.effective,
+                userns=_userns(proc, namespaces),
+            ),
+            status=status,
+            attr=proc.attr(),
+        )
+
+
+def _userns(proc: Proc, namespaces: dict[int, UserNs]) -> UserNs:
+    """Each namespace is read once."""
+    try:
+        inum = proc.ns_inum("user")
+    except ProcessGone:
+        raise
+    except CannotCheckError:
+        return userns_of(proc)
+    if inum not in namespaces:
+        namespaces[inum] = userns_of(proc)
+    return namespaces[inum]
+
+
+def _descendants(live: list[_Live], roots: set[int]) -> set[int]:
+    found = set(roots)
+    while True:
+        more = {p.pid for p in live if p.ppid in found} - found
+        if not more:
+            return found
+        found |= more
+
+
+def _subject(cred: Cred, members: list[_Live], execs: set[int]) -> Subject:
+    first = members[0].status
+    return Subject(
+        cred=cred,
+        basis=Basis.LIVE,
+        processes=tuple(
+            Process(
+                pid=p.pid,
+                comm=p.status.comm,
+                inside_pid=p.status.nspid[-1] if p.status.nspid else None,
+                start=p.start,
+                umask=p.status.umask,
+                via_exec=p.pid in execs,
+            )
+            for p in members
+        ),
+        host_user=user_name(cred.fsuid),
+        host_group=group_name(cred.fsgid),
+        umask=first.umask,
+        attr=members[0].attr,
+        seccomp=first.seccomp == 2,
+    )
+
+
+def _named(subject: Subject, skipped: list[Skipped]) -> Subject:
+    """With the names of its ids inside, from the view of the first process that still lives."""
+    for process in subject.processes:
+        try:
+            with View.of_process(process.pid, process.start) as view:
+                users = _names(view, b"/etc/passwd")
+                groups = _names(view, b"/etc/group")
+        except ProcessGone:
+            continue
+        except CannotCheckError as e:
+            skipped.append(
+                Skipped(what="the container's user names", reason=e.message, hint=e.hint or "")
+            )
+            break
+        uid, gid = subject.uid, subject.gid
+        return replace(
+            subject,
+            inside_user="" if uid is None else users.get(uid, ""),
+            inside_group="" if gid is None else groups.get(gid, ""),
+        )
+    return subject
+
+
+def _names(view: View, path: bytes) -> dict[int, str]:
+    """number -> name of a passwd or group file; empty if there is no such regular file.
+
+    The first line for a number counts, as in getpwuid(3).
+    """
+    try:
+        text = view.read_file(path, _NAMES_LIMIT)
+    except ProcessGone:
+        raise
+    except CannotCheckError:
+        return {}
+    found: dict[int, str] = {}
+    for line in text.splitlines():
+        fields = line.split(b":")
+        if len(fields) >= 3 and fields[0] and fields[2].isdigit() and len(fields[2]) <= 10:
+            found.setdefault(int(fields[2]), printable(fields[0][:256]))
+    return found

@@ -6,7 +6,7 @@ import click
 
 from permdoctor import __version__
 from permdoctor.cli import options
-from permdoctor.cli.complete import container_names
+from permdoctor.cli.complete import container_then_path
 from permdoctor.cli.output import emit, emit_lines, for_terminal
 
 WANTS = ("read", "write", "create", "delete", "own", "execute")
@@ -28,7 +28,7 @@ Exit status:
 
 @click.command(epilog=EPILOG)
 @click.argument(
-    "words", nargs=-1, required=True, metavar="[CONTAINER] PATH", shell_complete=container_names
+    "words", nargs=-1, required=True, metavar="[CONTAINER] PATH", shell_complete=container_then_path
 )
 @click.option("--pid", type=click.IntRange(min=1), help="A process instead of a container.")
 @click.option(

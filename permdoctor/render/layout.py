@@ -66,7 +66,12 @@ BLANK = Line()
 
 def span(text: str, style: Style = Style.PLAIN) -> Span:
     """A span of text that may hold anything; a line break becomes visible too."""
-    return Span(clean(text).replace("\n", "\\x0a"), style)
+    return Span(one_line(text), style)
+
+
+def one_line(text: str) -> str:
+    """Text without control characters, line breaks among them."""
+    return clean(text).replace("\n", "\\x0a")
 
 
 def line(

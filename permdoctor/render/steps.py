@@ -150,9 +150,13 @@ def _capability(step: Step, subject: Subject, names: Names, inode: Inode | None)
 
 def _unmapped(step: Step, names: Names, inode: Inode | None) -> str:
     if step.why == "gid-unmapped":
-        which = f"gid {inode.gid}" if inode is not None and inode.gid is not None else "the group"
+        which = (
+            f"host gid {inode.gid}" if inode is not None and inode.gid is not None else "the group"
+        )
     else:
-        which = f"uid {inode.uid}" if inode is not None and inode.uid is not None else "the owner"
+        which = (
+            f"host uid {inode.uid}" if inode is not None and inode.uid is not None else "the owner"
+        )
     return f"{which} has no mapping in this user namespace"
 
 

@@ -17,6 +17,7 @@ from permdoctor.diagnosis.causes import code_of, code_of_trouble, owner_unmapped
 from permdoctor.diagnosis.entries import entry_remedies
 from permdoctor.diagnosis.exposure import exposures
 from permdoctor.diagnosis.facts import BindFacts, EntryClass, Facts, Walk
+from permdoctor.diagnosis.hostpath import host_path_of
 from permdoctor.diagnosis.judge import EntryTrouble, Judgement, Phase, judge, judge_entry
 from permdoctor.diagnosis.outside import outside_the_model
 from permdoctor.diagnosis.remedies import Case, remedies_for
@@ -77,7 +78,7 @@ def need_of(facts: Facts, bind: Bind) -> PathNeed:
 def _judged(facts: Facts) -> bool:
     """Whether enough is known to call silence good news."""
     walked = all(b.walk is not None or _explained(b) for b in facts.binds)
-    return bool(facts.subjects) and walked
+    return bool(facts.subjects) and walked and not facts.partial
 
 
 def _explained(bind: BindFacts) -> bool:
@@ -149,7 +150,7 @@ def _mount_findings(
             judgement=j,
             hops=walk.hops,
             bind=bind,
-            host_path=_host_path(facts, j),
+            host_path=_refusing(facts, j),
         )
         yield _refusal(case, i, Severity.ERROR)
         if j.phase in (Phase.CREATE, Phase.OWN):
@@ -158,15 +159,10 @@ def _mount_findings(
     yield from exposures(facts, bind, need)
 
 
-def _host_path(facts: Facts, judgement: Judgement) -> bytes | None:
-    """Where the host sees the refusing inode: below the bind that its path lies on."""
+def _refusing(facts: Facts, judgement: Judgement) -> bytes | None:
+    """The refusing inode's place on the host."""
     assert judgement.at is not None
-    path = judgement.at.path
-    bind = covering(tuple(b.bind for b in facts.binds), path)
-    if bind is None or bind.host_path is None:
-        return None
-    rest = path[len(bind.target.rstrip(b"/")) :].lstrip(b"/")
-    return bind.host_path.rstrip(b"/") + b"/" + rest if rest else bind.host_path
+    return host_path_of(facts, judgement.at.path)
 
 
 def _refusal(case: Case, subject: int, severity: Severity, code: str | None = None) -> Finding:
@@ -348,7 +344,7 @@ def _place_findings(facts: Facts, walk: Walk) -> Iterator[Finding]:
                 hops=walk.hops,
                 missing=walk.missing is not None,
                 bind=of,
-                host_path=_host_path(facts, j),
+                host_path=_refusing(facts, j),
             )
             match need.source:
                 case NeedSource.HOME:

@@ -123,3 +123,5 @@ class Facts:
     selinux: SelinuxFacts = field(default_factory=SelinuxFacts)
     skipped: tuple[Skipped, ...] = ()
     probes: tuple[ProbeResult, ...] = ()
+    partial: bool = False
+    """Whether it could not be looked at through its own eyes: verdicts may miss a refusal."""

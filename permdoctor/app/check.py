@@ -1,0 +1,94 @@
+"""``check``: which mounts refuse a container's processes what, by which rule, and what helps.
+
+The product in one function: find the container, read its facts, judge them.  Start here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from permdoctor import __version__
+from permdoctor.app.collect import Collector, Options
+from permdoctor.app.engines import connected, find, running
+from permdoctor.app.progress import Progress
+from permdoctor.config import Config
+from permdoctor.container.needs import Need
+from permdoctor.diagnosis.diagnose import diagnose
+from permdoctor.diagnosis.report import CheckResult, Report, Skipped
+from permdoctor.engines import Engine
+from permdoctor.engines.process import container_of_process
+from permdoctor.errors import PermdoctorError
+from permdoctor.kernel.text import printable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckRequest:
+    """What to check.  ``needs`` are (path inside, need) from ``--need``."""
+
+    names: tuple[str, ...] = ()
+    all: bool = False
+    pid: tuple[int, ...] = ()
+    hosts: tuple[str, ...] = ()
+    needs: tuple[tuple[bytes, Need], ...] = ()
+    deep: bool = False
+    probe: bool = False
+    config: Config = field(default_factory=Config)
+
+
+def check(request: CheckRequest, progress: Progress | None = None) -> CheckResult:
+    """Judge every container asked for.  One that cannot be checked does not stop the others.
+
+    With a single one asked for its error is raised: ``UsageError`` for a name nobody knows,
+    ``CannotCheckError`` where the machine does not answer.
+    """
+    options = Options(
+        needs=request.needs, deep=request.deep, probe=request.probe, config=request.config
+    )
+    reports: list[Report] = []
+    failed: list[Skipped] = []
+    with Collector(options, progress) as collector:
+        for what, job in _jobs(request, collector):
+            try:
+                reports.append(job())
+            except PermdoctorError as e:
+                if len(request.names) + len(request.pid) == 1:
+                    raise
+                failed.append(Skipped(what=what, reason=e.message, hint=e.hint or ""))
+    return CheckResult(
+        reports=tuple(reports),
+        failed=tuple(failed),
+        host=os.uname().nodename,
+        version=__version__,
+    )
+
+
+def _jobs(
+    request: CheckRequest, collector: Collector
+) -> Iterator[tuple[str, Callable[[], Report]]]:
+    """(what, how) for each container asked for; nothing is read before it is called."""
+    for pid in request.pid:
+        yield f"pid {pid}", partial(_process, collector, pid)
+    if not (request.names or request.all):
+        return
+    with connected(request.hosts, request.config.engines.hosts) as engines:
+        for name in request.names:
+            yield printable(name), partial(_named, collector, engines, name)
+        if request.all:
+            for engine, id_, name in running(engines):
+                yield printable(name), partial(_by_id, collector, engine, id_)
+
+
+def _process(collector: Collector, pid: int) -> Report:
+    return diagnose(collector.facts(None, container_of_process(pid)))
+
+
+def _named(collector: Collector, engines: tuple[Engine, ...], name: str) -> Report:
+    engine, container = find(engines, name)
+    return diagnose(collector.facts(engine, container))
+
+
+def _by_id(collector: Collector, engine: Engine, id_: str) -> Report:
+    return diagnose(collector.facts(engine, engine.inspect(id_)))

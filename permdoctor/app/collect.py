@@ -1,0 +1,208 @@
+"""Everything is read first: the facts of one container, live or predicted.
+
+Reads in the order in which facts depend on each other: who, which mounts, what lies there, who
+else uses it.  What cannot be read becomes a ``Skipped``; only a container that is gone raises.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Self, TypeVar
+
+from permdoctor.app.neighbours import neighbours_of
+from permdoctor.app.predict import predict
+from permdoctor.app.progress import Progress
+from permdoctor.config import Config
+from permdoctor.container.binds import Bind
+from permdoctor.container.container import Container
+from permdoctor.container.needs import (
+    Need,
+    NeedSource,
+    PathNeed,
+    asked_needs,
+    bad_labels,
+    clean_path,
+    environment_needs,
+)
+from permdoctor.container.subject import Subject
+from permdoctor.diagnosis.facts import BindFacts, Facts, Tree, Walk
+from permdoctor.diagnosis.report import Skipped
+from permdoctor.engines import Engine
+from permdoctor.errors import PermdoctorError
+from permdoctor.host import look
+from permdoctor.host.accounts import host_users
+from permdoctor.host.deadline import Giveup, NotAnswering
+from permdoctor.host.look import Where
+from permdoctor.host.procfs import ProcessGone
+from permdoctor.host.scan import Budget
+from permdoctor.kernel.text import printable
+
+T = TypeVar("T")
+
+SCAN_FOREVER = 7 * 86400.0
+"""Seconds that ``--deep`` may take for one tree."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to look.  ``shallow`` leaves out trees and neighbours, for a question about one path."""
+
+    needs: tuple[tuple[bytes, Need], ...] = ()
+    deep: bool = False
+    probe: bool = False
+    shallow: bool = False
+    config: Config = field(default_factory=Config)
+
+
+class Collector:
+    """Reads facts; owns the worker that touches filesystems.  A context manager.
+
+    ``skipped`` gathers what could not be read of the container at hand.
+    """
+
+    def __init__(self, options: Options, progress: Progress | None = None) -> None:
+        self.options = options
+        self.skipped: list[Skipped] = []
+        self._progress = progress
+        self._worker = Giveup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.close()
+
+    def facts(self, engine: Engine | None, container: Container) -> Facts:
+        """Raises ``CannotCheckError`` if the container is gone or nothing can be known of it."""
+        self.skipped = []
+        facts = self._own_facts(engine, container)
+        for key, value in bad_labels(container):
+            self.skip(
+                f"label {printable(key)}",
+                f"{printable(value)} is no need",
+                "use permdoctor.need.PATH with none, read, write or own",
+            )
+        neighbours = None
+        if not self.options.shallow:
+            neighbours = self.or_skip("who else uses these mounts", neighbours_of, engine, facts)
+        roots = [b.walk.object.inode for b in facts.binds if b.walk and b.walk.object]
+        uids = {s.cred.fsuid for s in facts.subjects} | {i.uid for i in roots if i.uid is not None}
+        gids = {s.cred.fsgid for s in facts.subjects} | {i.gid for i in roots if i.gid is not None}
+        return replace(
+            facts,
+            neighbours=neighbours or (),
+            users=host_users(uids, gids),
+            skipped=tuple(self.skipped),
+        )
+
+    def _own_facts(self, engine: Engine | None, container: Container) -> Facts:
+        if not container.running:
+            assert engine is not None
+            return predict(self, engine, container)
+        from permdoctor.app.live import live
+
+        try:
+            return live(self, container)
+        except ProcessGone:
+            if engine is None:
+                raise
+        again = engine.inspect(container.id)  # it stopped or restarted while we looked
+        return live(self, again) if again.running else predict(self, engine, again)
+
+    # -- reading, with what goes wrong -----------------------------------------------------
+
+    def skip(self, what: str, reason: str, hint: str = "") -> None:
+        self.skipped.append(Skipped(what=what, reason=reason, hint=hint))
+
+    def or_skip(self, what: str, read: Callable[..., T], *args: object) -> T | None:
+        """The value, or ``None`` and a ``Skipped``.  A process that is gone is not skipped."""
+        try:
+            return read(*args)
+        except ProcessGone:
+            raise
+        except PermdoctorError as e:
+            self.skip(what, e.message, e.hint or "")
+            return None
+
+    def or_quiet(self, read: Callable[..., T], *args: object) -> T | None:
+        """A read in the worker whose failure means only that there is nothing to say."""
+        try:
+            return self.in_worker(read, *args)
+        except PermdoctorError:
+            return None
+
+    def in_worker(self, read: Callable[..., T], *args: object) -> T:
+        """Read a filesystem where it can be given up.  Raises ``NotAnswering``."""
+        seconds = self.options.config.check.deadline_seconds
+        return self._worker.call(read, *args, seconds=seconds)
+
+    # -- needs and paths, live or predicted --------------------------------------------------
+
+    def needs(self, container: Container, home: bytes | None) -> tuple[PathNeed, ...]:
+        """What people asked for, then what the environment points to."""
+        configured = [
+            PathNeed(
+                path=clean_path(rule.path.encode("utf-8", "surrogateescape")),
+                need=rule.need,
+                source=NeedSource.CONFIG,
+                via="the configuration",
+            )
+            for rule in self.options.config.need
+            if fnmatch.fnmatchcase(container.name, rule.container)
+        ]
+        asked = asked_needs(container, configured, self.options.needs)
+        named = {n.path for n in asked}
+        hints = (n for n in environment_needs(container, home) if n.path not in named)
+        return (*asked, *hints)
+
+    def places(
+        self, needs: Iterable[PathNeed], binds: tuple[BindFacts, ...], walk: Callable[[bytes], Walk]
+    ) -> tuple[Walk, ...]:
+        """Walks to the paths that are needed and are not the root of a mount."""
+        roots = {b.bind.target for b in binds}
+        wanted = dict.fromkeys(
+            n.path
+            for n in needs
+            if n.need is not Need.NONE and not (n.source.asked and n.path in roots)
+        )
+        walks = (self.or_skip(printable(path), walk, path) for path in wanted)
+        return tuple(w for w in walks if w is not None)
+
+    def bind(
+        self, bind: Bind, where: Where, path: bytes, subjects: tuple[Subject, ...]
+    ) -> tuple[Walk | None, Tree | None]:
+        """The walk to a mount's root as ``where`` sees it, and the classes of its tree."""
+        name = f"mount {printable(bind.target)}"
+        try:
+            walk = self.or_skip(name, self.in_worker, look.walk, where, path)
+        except NotAnswering as e:
+            self.skip(f"{name} ({bind.fstype})", e.message, e.hint or "")
+            return None, None
+        root = None if walk is None else walk.object
+        if walk is None or root is None or not root.inode.is_dir or self.options.shallow:
+            return walk, None
+        return walk, self.or_skip(f"what lies below {name}", self._scan, where, walk, subjects)
+
+    def _scan(self, where: Where, walk: Walk, subjects: tuple[Subject, ...]) -> Tree:
+        limits = self.options.config.check
+        assert walk.object is not None
+        budget = Budget(
+            entries=limits.budget_entries, seconds=limits.budget_seconds, deep=self.options.deep
+        )
+        seconds = limits.deadline_seconds + (
+            SCAN_FOREVER if self.options.deep else limits.budget_seconds
+        )
+        shown = printable(walk.path)
+        progress = self._progress
+        return self._worker.call(
+            look.tree,
+            where,
+            walk.object,
+            subjects,
+            budget,
+            limits.workers,
+            seconds=seconds,
+            progress=None if progress is None else lambda n: progress.update(shown, n),
+        )

@@ -1,0 +1,167 @@
+"""The facts of a container that does not run: from its configuration, its image and its sources.
+
+Everything here is a prediction and the report says so: who it will be comes from USER, group_add
+and the image's own passwd and group, the id map from the engine's mode and /etc/subuid.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from permdoctor.container.binds import Bind, covering
+from permdoctor.container.container import Container
+from permdoctor.container.predicted import predicted_home, predicted_subject
+from permdoctor.container.subject import Basis, Subject
+from permdoctor.container.userns import SubIds, parse_subids, predicted_userns
+from permdoctor.diagnosis.facts import BindFacts, Facts, Walk
+from permdoctor.engines import Engine
+from permdoctor.errors import PermdoctorError
+from permdoctor.host import look, machine, procfs
+from permdoctor.host.accounts import account, user_name
+from permdoctor.host.look import Where
+from permdoctor.kernel.ids import INITIAL, Kgid, Kuid, UserNs
+from permdoctor.kernel.inode import FileType, Inode
+from permdoctor.kernel.mount import Mount, Superblock
+from permdoctor.kernel.walk import MAXSYMLINKS, Hop
+
+if TYPE_CHECKING:
+    from permdoctor.app.collect import Collector
+
+_FILE_LIMIT = 1 << 20
+_ROOTFS = Mount(sb=Superblock(fstype="overlay"))
+
+
+def predict(collector: Collector, engine: Engine, container: Container) -> Facts:
+    """Raises ``CannotCheckError`` if the container is removed meanwhile."""
+    from permdoctor.app.live import source_facts
+
+    passwd = engine.image_file(container, b"/etc/passwd", _FILE_LIMIT)
+    group = engine.image_file(container, b"/etc/group", _FILE_LIMIT)
+    subjects, home = _who(collector, container, passwd, group)
+    ns = subjects[0].cred.userns if subjects else INITIAL
+    image = _Image(collector, engine, container, ns)
+    binds: list[BindFacts] = []
+    for requested in sorted(container.mounts, key=lambda r: r.target):
+        parents = image.parents(requested.target, tuple(binds))
+        binds.append(source_facts(collector, requested, requested.target, subjects, parents))
+    needs = collector.needs(container, home)
+    found = tuple(binds)
+    return Facts(
+        container=container,
+        basis=Basis.PREDICTED,
+        subjects=subjects,
+        binds=found,
+        needs=needs,
+        places=collector.places(needs, found, lambda path: image.walk(path, found)),
+        sysctls=procfs.read_sysctls(),
+    )
+
+
+def _who(
+    collector: Collector, container: Container, passwd: bytes | None, group: bytes | None
+) -> tuple[tuple[Subject, ...], bytes | None]:
+    """The predicted subject; none, with the reason skipped, where it could not even start."""
+    try:
+        ns = predicted_userns(container.engine, container.userns_mode, _subids(container))
+        subject = predicted_subject(container, passwd, group, ns)
+        return (subject,), predicted_home(container, passwd, group)
+    except PermdoctorError as e:
+        collector.skip("who it would run as", e.message, e.hint or "")
+        return (), None
+
+
+def _subids(container: Container) -> SubIds:
+    engine = container.engine
+    name, gid = "", None
+    if engine.rootless_uid is not None:
+        name = user_name(engine.rootless_uid)
+        gid = account(engine.rootless_uid).cred.fsgid
+    return SubIds(
+        uids=parse_subids(machine.read_text("/etc/subuid")),
+        gids=parse_subids(machine.read_text("/etc/subgid")),
+        name=name,
+        gid=gid,
+    )
+
+
+class _Image:
+    """Paths of a container that does not run: the archive API where no mount covers them."""
+
+    def __init__(
+        self, collector: Collector, engine: Engine, container: Container, ns: UserNs
+    ) -> None:
+        self._collector = collector
+        self._engine, self._container, self._ns = engine, container, ns
+        self._known: dict[bytes, tuple[Inode, bytes] | None] = {}
+
+    def parents(self, target: bytes, binds: tuple[BindFacts, ...]) -> tuple[Hop, ...]:
+        """The directories above a mountpoint.  The engine makes missing ones, root's 0755."""
+        walk = self.walk(posixpath.dirname(target), binds)
+        return walk.hops
+
+    def walk(self, path: bytes, binds: tuple[BindFacts, ...]) -> Walk:
+        """The hops to a path, symlinks of the image followed."""
+        hops: list[Hop] = []
+        todo = [c for c in reversed(path.split(b"/")) if c not in (b"", b".")]
+        at = b"/"
+        links = 0
+        hops.append(self._hop(at, binds))
+        while todo:
+            name = todo.pop()
+            below = posixpath.normpath(at.rstrip(b"/") + b"/" + name)
+            found = self._look(below, binds)
+            if found is None:
+                return Walk(path=path, hops=tuple(hops), missing=below)
+            hop, target = found
+            if target is None:
+                hops.append(hop)
+                at = below
+                continue
+            links += 1
+            if links > MAXSYMLINKS:
+                return Walk(path=path, hops=tuple(hops), missing=below)
+            if target.startswith(b"/"):
+                at = b"/"
+            todo.extend(c for c in reversed(target.split(b"/")) if c not in (b"", b"."))
+        return Walk(path=path, hops=tuple(hops))
+
+    def _look(self, path: bytes, binds: tuple[BindFacts, ...]) -> tuple[Hop, bytes | None] | None:
+        """What is at a path: a hop, and the body if it is a symlink."""
+        for b in binds:
+            if b.bind.target == path and b.walk is not None and b.walk.object is not None:
+                return b.walk.object, None
+        bind = covering(tuple(b.bind for b in binds), path)
+        if bind is not None:
+            return self._below(bind, path)
+        if path not in self._known:
+            inode = self._engine.image_inode(self._container, path)
+            self._known[path] = (
+                None
+                if inode is None
+                else (inode.to_inode(self._container.engine, self._ns), inode.target)
+            )
+        known = self._known[path]
+        if known is None:
+            return None
+        link = known[1] if known[0].type is FileType.SYMLINK else None
+        return Hop(path=path, inode=known[0], mount=_ROOTFS), link
+
+    def _below(self, bind: Bind, path: bytes) -> tuple[Hop, bytes | None] | None:
+        """Below a mount: what is at the same place below its source, on the host."""
+        if bind.host_path is None:
+            return None
+        place = bind.host_path.rstrip(b"/") + path[len(bind.target.rstrip(b"/")) :]
+        walk = self._collector.or_quiet(look.walk, Where(), place, False)
+        if walk is None or walk.object is None:
+            return None
+        hop = replace(walk.object, path=path, mount=bind.mount)
+        return hop, hop.link
+
+    def _hop(self, path: bytes, binds: tuple[BindFacts, ...]) -> Hop:
+        found = self._look(path, binds)
+        if found is not None:
+            return found[0]
+        inode = Inode(uid=Kuid(0), gid=Kgid(0), mode=0o755, type=FileType.DIRECTORY)
+        return Hop(path=path, inode=inode, mount=_ROOTFS)

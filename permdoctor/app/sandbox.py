@@ -1,0 +1,222 @@
+"""A throwaway container out of kernel namespaces (user, mount, pid), for the demo.
+
+The one place outside ``repair/`` that makes something: below its own temporary directory, and
+mounts in a namespace that goes away with its process.  No image, no engine; the process inside is
+a fork of this one that only sleeps.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import NoReturn
+
+from permdoctor.container.userns import parse_subids
+from permdoctor.errors import CannotCheckError
+from permdoctor.host import machine, syscalls
+from permdoctor.host.accounts import account, user_name
+
+CLONE_NEWPID = 0x20000000
+MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
+MNT_DETACH = 2
+PR_SET_NAME = 15
+
+COMM = b"train.py"
+USER = 1001
+TARGET = b"/app/model"
+PASSWD = b"root:x:0:0::/root:\nnonroot:x:1001:1001::/home/nonroot:\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sandbox:
+    """A running one.  ``model`` is the directory on the host that is mounted on ``TARGET``;
+    ``note`` says where it differs from what root would get.
+    """
+
+    pid: int
+    model: bytes
+    note: str = ""
+
+
+@contextmanager
+def sandbox() -> Iterator[Sandbox]:
+    """Scenario S4: the process is 1001:1001, the directory 0:0 0755, mounted rw.
+
+    Raises ``CannotCheckError`` naming what the machine does not allow.
+    """
+    top = tempfile.mkdtemp(prefix="permdoctor-demo-").encode()
+    pid = 0
+    try:
+        os.umask(0o022)
+        os.chdir("/")
+        for name in (b"rootfs/app/model", b"rootfs/etc", b"model"):
+            os.makedirs(top + b"/" + name, 0o755)
+        with open(top + b"/rootfs/etc/passwd", "wb") as f:
+            f.write(PASSWD)
+        uids, gids, note = _maps()
+        pid = _start(top, uids, gids)
+        yield Sandbox(pid=pid, model=top + b"/model", note=note)
+    finally:
+        if pid:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(top, ignore_errors=True)
+
+
+def _maps() -> tuple[list[str], list[str], str]:
+    """uid_map and gid_map: root maps the host's own ids, anybody else a range of /etc/subuid."""
+    uid = os.getuid()
+    if uid == 0:
+        return ["0 0 65536"], ["0 0 65536"], ""
+    keys = {str(uid), user_name(uid)}
+    ranges = [
+        next((r for r in parse_subids(machine.read_text(f)) if r.owner in keys), None)
+        for f in ("/etc/subuid", "/etc/subgid")
+    ]
+    tools = all(shutil.which(t) for t in ("newuidmap", "newgidmap"))
+    if not tools or None in ranges or any(r is not None and r.count <= USER for r in ranges):
+        raise CannotCheckError(
+            "the demo needs a second user id, and you have none to give to a container",
+            hint="install the package uidmap and have a line for yourself in /etc/subuid and"
+            " /etc/subgid, or run it as root",
+        )
+    maps = [
+        [f"0 {own} 1", f"1 {r.start} {r.count}"]
+        for own, r in zip((uid, account(uid).cred.fsgid), ranges, strict=True)
+        if r is not None
+    ]
+    note = f"as an ordinary user: the container's root is you ({uid}), as in a rootless engine"
+    return maps[0], maps[1], note
+
+
+def _start(top: bytes, uids: list[str], gids: list[str]) -> int:
+    """Fork, unshare, have the maps written, enter the root; the host's pid of the sleeper."""
+    from_child, to_parent = os.pipe()
+    from_parent, to_child = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(from_child)
+        os.close(to_child)
+        _child(top, to_parent, from_parent)
+    os.close(to_parent)
+    os.close(from_parent)
+    try:
+        _expect(from_child, b"unshared")
+        _write_maps(child, uids, gids)
+        os.write(to_child, b"mapped\n")
+        return int(_expect(from_child, b"ready").split()[1])
+    finally:
+        os.close(from_child)
+        os.close(to_child)
+        with suppress(ChildProcessError):
+            os.waitpid(child, 0)
+
+
+def _expect(fd: int, word: bytes) -> bytes:
+    line = b""
+    while not line.endswith(b"\n") and (piece := os.read(fd, 4096)):
+        line += piece
+    if line.startswith(word):
+        return line
+    reason = line.decode("utf-8", "replace").strip() or "it died"
+    raise CannotCheckError(f"the demo's container could not be made: {reason}", hint=_hint())
+
+
+def _hint() -> str:
+    for path, wanted, how in (
+        ("/proc/sys/kernel/unprivileged_userns_clone", b"1", "sysctl kernel."),
+        ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", b"0", "sysctl kernel."),
+    ):
+        value = machine.read_text(path).strip()
+        if value and value != wanted:
+            name = path.rsplit("/", 1)[-1]
+            return f"{how}{name} is {value.decode()}: allow user namespaces, or run it as root"
+    return "user namespaces must be allowed (user.max_user_namespaces), or run it as root"
+
+
+def _write_maps(pid: int, uids: list[str], gids: list[str]) -> None:
+    if os.getuid() == 0:
+        for name, lines in (("uid_map", uids), ("gid_map", gids)):
+            with open(f"/proc/{pid}/{name}", "w", encoding="ascii") as f:
+                f.write("\n".join(lines) + "\n")
+        return
+    for tool, lines in (("newuidmap", uids), ("newgidmap", gids)):
+        words = [w for line in lines for w in line.split()]
+        done = subprocess.run([tool, str(pid), *words], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise CannotCheckError(f"{tool}: {done.stderr.strip()}", hint=_hint())
+
+
+def _child(top: bytes, out: int, back: int) -> NoReturn:
+    """In the child: never returns, whatever happens."""
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | CLONE_NEWPID)
+        os.write(out, b"unshared\n")
+        if not os.read(back, 16):
+            os._exit(1)
+        sleeper = os.fork()
+        if sleeper == 0:
+            _sleep_inside(top, out)
+        os.write(out, b"")
+        os.waitpid(sleeper, os.WNOHANG)
+    except OSError as e:
+        os.write(out, f"{e.strerror}\n".encode())
+    finally:
+        os._exit(0)
+
+
+def _sleep_inside(top: bytes, out: int) -> NoReturn:
+    try:
+        outside = int(os.readlink("/proc/self"))
+        root = top + b"/rootfs"
+        _mount(b"none", b"/", MS_REC | MS_PRIVATE)
+        _mount(root, root, MS_BIND | MS_REC)
+        _mount(top + b"/model", root + TARGET, MS_BIND)
+        os.chdir(root)
+        _pivot_root()
+        _become(USER)
+        os.write(out, b"ready %d\n" % outside)
+        os.close(out)
+        while True:
+            signal.pause()
+    except OSError as e:
+        os.write(out, f"{e.strerror}\n".encode())
+    finally:
+        os._exit(1)
+
+
+def _become(id_: int) -> None:
+    """uid and gid 1001, no groups, no capabilities; still to be looked at by its owner."""
+    os.setgroups([])
+    os.setresgid(id_, id_, id_)
+    os.setresuid(id_, id_, id_)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
+    syscalls.libc.prctl(PR_SET_NAME, COMM, 0, 0, 0)
+
+
+def _mount(source: bytes, target: bytes, flags: int) -> None:
+    if syscalls.libc.mount(source, target, None, ctypes.c_ulong(flags), None):
+        raise _error("mount")
+
+
+def _pivot_root() -> None:
+    """The working directory becomes the root, the old root goes."""
+    number = {"x86_64": 155}.get(os.uname().machine, 41)
+    if syscalls.libc.syscall(number, b".", b"."):
+        raise _error("pivot_root")
+    if syscalls.libc.umount2(b".", MNT_DETACH):
+        raise _error("umount2")
+    os.chdir("/")
+
+
+def _error(call: str) -> OSError:
+    code = ctypes.get_errno() or errno.EPERM
+    return OSError(code, f"{call}: {os.strerror(code)}")

@@ -1,0 +1,99 @@
+"""One place of the filesystem, looked at as a process sees it: walked, and its tree read.
+
+These functions run in a worker that can be given up (``deadline.py``): a filesystem that does not
+answer must not stop the check of the others.  They take and return plain values.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from permdoctor.container.subject import Subject
+from permdoctor.diagnosis.facts import Tree, Walk
+from permdoctor.host import scan
+from permdoctor.host.sharing import scan_tree
+from permdoctor.host.view import View
+from permdoctor.kernel.caps import Cap
+from permdoctor.kernel.inode import Inode
+from permdoctor.kernel.mount import Mount
+from permdoctor.kernel.permission import capable_wrt, is_owner
+from permdoctor.kernel.walk import Hop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Whose view: a process's (``start`` guards against a reused pid), or the host's own."""
+
+    pid: int | None = None
+    start: int | None = None
+
+
+@cache
+def _view(where: Where) -> View:
+    """Open once in a worker's life."""
+    if where.pid is None:
+        return View.of_host()
+    return View.of_process(where.pid, where.start)
+
+
+def walk(where: Where, path: bytes, follow: bool = True) -> Walk:
+    """The hops to a path.  Raises ``CannotCheckError``."""
+    return _view(where).walk(path, follow=follow)
+
+
+def identity(where: Where, path: bytes) -> tuple[int, int] | None:
+    """(device, inode) of what a path leads to, ``None`` where it leads nowhere."""
+    found = walk(where, path)
+    return None if found.object is None else (found.dev, found.ino)
+
+
+def tree(
+    where: Where,
+    root: Hop,
+    subjects: tuple[Subject, ...],
+    budget: scan.Budget,
+    workers: int,
+    progress: Callable[[int], None] | None = None,
+) -> Tree:
+    """The classes of the tree below a directory that a walk came to."""
+    fd = _view(where).open_dir(root.path)
+    try:
+        return scan_tree(
+            fd,
+            root.mount,
+            budget,
+            acl_matters=acl_matters(subjects, root.mount),
+            workers=workers,
+            progress=progress,
+        )
+    finally:
+        os.close(fd)
+
+
+def selinux_label(where: Where, path: bytes) -> str:
+    """The security.selinux label of a directory, empty where there is none."""
+    fd = _view(where).open(path)
+    try:
+        value = os.getxattr(f"/proc/self/fd/{fd}", "security.selinux")
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
+    return value.rstrip(b"\0").decode("utf-8", "replace")
+
+
+def acl_matters(subjects: tuple[Subject, ...], mount: Mount) -> Callable[[Inode], bool]:
+    """Whether an ACL could change anything for one of them: never for the owner, nor where
+    CAP_DAC_OVERRIDE counts anyway.
+    """
+    creds = tuple({s.cred for s in subjects})
+
+    def matters(inode: Inode) -> bool:
+        return any(
+            not is_owner(c, inode) and not capable_wrt(c, inode, Cap.DAC_OVERRIDE) for c in creds
+        )
+
+    return matters

@@ -108,28 +108,41 @@ def _read(file: str, *, named: bool) -> str:
         fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as e:
         raise UsageError(f"cannot read configuration {shown}: {e.strerror}") from e
-    with os.fdopen(fd, "rb") as f:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"configuration {shown} is not a regular file")
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise UsageError(
-                f"configuration {shown} may be written by others "
-                f"(mode {stat.S_IMODE(status.st_mode):04o})",
-                hint=f"chmod go-w {shown}",
-            )
-        if not named and status.st_uid != 0:
-            raise UsageError(
-                f"configuration {shown} belongs to uid {status.st_uid}, not to root",
-                hint=f"chown root {shown}, or name the file with --config if you trust it",
-            )
-        data = f.read(MAX_BYTES + 1)
+    try:
+        _trust(os.fstat(fd), shown, named=named)
+        data = _read_all(fd)
+    finally:
+        os.close(fd)
     if len(data) > MAX_BYTES:
         raise UsageError(f"configuration {shown} is larger than {MAX_BYTES} bytes")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as e:
         raise UsageError(f"configuration {shown} is not UTF-8 (byte {e.start})") from e
+
+
+def _trust(status: os.stat_result, shown: str, *, named: bool) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"configuration {shown} is not a regular file")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UsageError(
+            f"configuration {shown} may be written by others "
+            f"(mode {stat.S_IMODE(status.st_mode):04o})",
+            hint=f"chmod go-w {shown}",
+        )
+    if not named and status.st_uid != 0:
+        raise UsageError(
+            f"configuration {shown} belongs to uid {status.st_uid}, not to root",
+            hint=f"chown root {shown}, or name the file with --config if you trust it",
+        )
+
+
+def _read_all(fd: int) -> bytes:
+    """Up to one byte more than allowed."""
+    data = b""
+    while len(data) <= MAX_BYTES and (more := os.read(fd, MAX_BYTES + 1 - len(data))):
+        data += more
+    return data
 
 
 # What msgspec says of a wrong value, made into a line, a key and a suggestion.

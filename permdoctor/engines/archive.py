@@ -2,8 +2,8 @@
 
 Works on a container that does not run.  The ids in it are those of the daemon's own namespace:
 host ids under userns-remap too (Docker does not map them back), inside ids under a rootless
-engine, which lives in its containers' namespace.  tarfile is imported late: a running container
-needs none of this.  The content is the container's: sizes and ids are checked, and only the first member is read.
+engine, which lives in its containers' namespace.  The content is the container's: sizes and ids
+are checked, and only the first member is read.  tarfile is imported late: most checks need none.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TYPES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageInode:
-    """What the archive says of a path.  Ids of the daemon's namespace; ``target`` is a symlink's."""
+    """What the archive says of a path: ids of the daemon's namespace, a symlink's ``target``."""
 
     uid: int
     gid: int

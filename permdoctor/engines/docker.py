@@ -45,6 +45,8 @@ from permdoctor.kernel.text import printable
 _NAME: Final = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 _MAX_EXECS: Final = 64
 _MAX_LINKS: Final = 8
+_NO_SUCH_PATH: Final = ("not a directory", "too many links", "file name too long")
+"""Errors of a path's lookup that an engine gives as 500."""
 
 
 class DockerEngine:
@@ -191,7 +193,7 @@ class DockerEngine:
             response.close()
         if error.status == 404 and "no such container" in error.message.lower():
             raise _gone(container.id, error)
-        if error.status in (400, 404) or "not a directory" in error.message.lower():
+        if error.status in (400, 404) or any(w in error.message for w in _NO_SUCH_PATH):
             return None
         raise error
 

@@ -140,9 +140,9 @@ class _UnixResponse:
             raw = b""
             while b"\r\n\r\n" not in raw:
                 piece = self._recv()
-                raw += piece
                 if not piece or len(raw) > _MAX_HEAD:
                     raise not_an_engine(f"unix://{self._path}")
+                raw += piece
             head, _, self._buffer = raw.partition(b"\r\n\r\n")
             self._head = _parse_head(head, f"unix://{self._path}")
         return self._head

@@ -287,7 +287,8 @@ def start_rootless(base: Path, tarball: Path) -> Engine:
     engine.start(
         setup,
         [
-            *("setpriv", "--reuid", str(ALICE), "--regid", str(ALICE), "--clear-groups"),
+            *("setpriv", "--pdeathsig", "TERM", "--clear-groups"),
+            *("--reuid", str(ALICE), "--regid", str(ALICE)),
             script,
             f"--data-root={engine.data_root}",
             f"--exec-root={base / 'run' / 'exec'}",

@@ -50,7 +50,7 @@ def exposures(facts: Facts, bind: BindFacts, need: PathNeed) -> Iterator[Finding
     yield from _host_control(facts, bind, root, writers)
     if need.need in (Need.WRITE, Need.OWN):
         yield from _leftovers(facts, bind, root)
-        yield from _collisions(facts, bind, root)
+        yield from _collisions(facts, bind, root, writers)
         yield from _conflicts(facts, bind)
         yield from _future(facts, bind, root, writers)
 
@@ -216,8 +216,10 @@ def _leftovers(facts: Facts, bind: BindFacts, root: Inode) -> Iterator[Finding]:
     )
 
 
-def _collisions(facts: Facts, bind: BindFacts, root: Inode) -> Iterator[Finding]:
-    """S4's twin: the number belongs to an account of the host that has no part in this tree."""
+def _collisions(
+    facts: Facts, bind: BindFacts, root: Inode, writers: tuple[int, ...]
+) -> Iterator[Finding]:
+    """S4's twin: the directory would have to be given to a number that is somebody else's."""
     if bind.bind.kind is not MountKind.BIND or bind.bind.mount.idmap is not None:
         return
     for i, s in enumerate(facts.subjects):
@@ -225,8 +227,8 @@ def _collisions(facts: Facts, bind: BindFacts, root: Inode) -> Iterator[Finding]
         name = next((n for u, n in facts.users.users if u == uid), "")
         if not name or uid in (0, root.uid) or not s.cred.userns.is_initial:
             continue
-        if name == s.inside_user:
-            continue
+        if name == s.inside_user or i in writers:
+            continue  # it may write without owning: somebody arranged that
         target = bind.bind.target
         yield Finding(
             code="PD206",

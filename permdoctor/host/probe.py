@@ -27,7 +27,7 @@ from typing import Final, NoReturn
 from permdoctor.container.subject import Subject
 from permdoctor.errors import CannotCheckError
 from permdoctor.host import syscalls
-from permdoctor.host.procfs import Proc
+from permdoctor.host.process import Proc
 from permdoctor.kernel.caps import FILE_CAPS
 from permdoctor.kernel.cred import Cred
 

@@ -3,8 +3,8 @@
 Iterative, with at most ``_OPEN_DIRS`` descriptors at any depth: a directory is opened from the
 nearest ancestor still open, never through ``..`` and never across a mount or a symlink (openat2).
 One statx an entry gives owner, mode, flags and whether it is a mountpoint, and is nearly all of
-the cost; ACLs are read only where the caller says that they can matter.  Immutable and
-append-only are read for every entry.
+the cost: the rest is kept out of the interpreter's loop.  ACLs are read only where the caller
+says that they can matter; immutable and append-only for every entry.
 
 A :class:`Scanner` is one process's share of the work; ``sharing.py`` puts two at it.  What a
 hostile tree could make grow is bounded: classes, samples, descriptors.
@@ -18,10 +18,10 @@ import os
 import stat
 import struct
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 
 from permdoctor.host import acl as acl_xattr
 from permdoctor.host import inodes, syscalls
@@ -32,6 +32,7 @@ from permdoctor.host.syscalls import (
     STATX_ATTR_APPEND,
     STATX_ATTR_IMMUTABLE,
     STATX_ATTR_MOUNT_ROOT,
+    STATX_SIZE,
 )
 from permdoctor.kernel.inode import Inode
 from permdoctor.kernel.mount import Mount
@@ -47,6 +48,10 @@ _MASK = 0x1F  # STATX_TYPE | MODE | NLINK | UID | GID
 _FLAGS = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT
 _KEY = struct.Struct("=QIIIH")
 """attributes, nlink, uid, gid, mode: bytes 8 to 30 of struct statx lie side by side."""
+_KEYS = struct.Struct(f"8x{_KEY.size}s{STATX_SIZE - 8 - _KEY.size}x")
+_NOTHING = bytes(_KEY.size)
+_python_libc = ctypes.PyDLL(None)
+"""Keeps the interpreter lock: letting it go and taking it back costs a tenth of a statx."""
 _RESOLVE = (
     syscalls.RESOLVE_BENEATH
     | syscalls.RESOLVE_NO_XDEV
@@ -111,9 +116,11 @@ class Scanner:
         self.classes: dict[tuple[Facts, Facts], Kind] = {}
         self.tick: Callable[[Node, Iterator[bytes]], None] = lambda _node, _names: None
         self._open: OrderedDict[Node, None] = OrderedDict()
-        self._out = ctypes.create_string_buffer(syscalls.STATX_SIZE)
+        self._out = ctypes.create_string_buffer(BATCH * STATX_SIZE)
         self._fields = memoryview(self._out).cast("B")
-        self._statx = syscalls.libc["statx"]  # its own object: without argtypes a call is cheaper
+        self._slots = [ctypes.byref(self._out, i * STATX_SIZE) for i in range(BATCH)]
+        self._statx = _python_libc["statx"]
+        self._statx.restype = None  # a result stays zero where the call fails
 
     # --- directories ---
 
@@ -225,42 +232,50 @@ class Scanner:
     # --- entries ---
 
     def _stat_all(self, node: Node, fd: int, names: list[bytes]) -> None:
-        """The hot loop: a statx, 22 bytes of it as a key, a count."""
-        statx, out, fields = self._statx, ctypes.byref(self._out), self._fields
-        kinds = self.kinds.get(node.facts)
-        if kinds is None:
-            kinds = self.kinds[node.facts] = {}
-        done = len(names)
-        for name in names:
-            if statx(fd, name, _FLAGS, _MASK, out):
-                done -= 1
-                self._no_stat()
-                continue
-            key = fields[8:30].tobytes()
-            kind = kinds.get(key)
+        """A statx for each name, all of it in C; then once for each distinct result."""
+        ctypes.memset(self._out, 0, len(names) * STATX_SIZE)
+        deque(
+            map(self._statx, repeat(fd), names, repeat(_FLAGS), repeat(_MASK), self._slots),
+            maxlen=0,
+        )
+        fields = self._fields[: len(names) * STATX_SIZE]
+        known = self.kinds.setdefault(node.facts, {})
+        special: dict[bytes, Kind | None] = {}
+        for (key,), count in Counter(_KEYS.iter_unpack(fields)).items():
+            kind = known.get(key)
             if kind is None:
-                kind = self._new_key(node, key, kinds)
-                if kind is None:
-                    done -= 1
-                    self.counters.foreign_mounts += 1
-                    continue
-            if kind.simple:
-                kind.count += 1
+                kind = self._new_key(node, key, known)
+            if kind is None or not kind.simple:
+                special[key] = kind
             else:
-                self._count(kind, node, fd, name)
-        self.counters.entries += done
+                kind.count += count
+                self.counters.entries += count
+        if special:
+            for name, (key,) in zip(names, _KEYS.iter_unpack(fields), strict=True):
+                if key in special:
+                    self._one(special[key], key, node, fd, name)
 
-    def _no_stat(self) -> None:
-        code = ctypes.get_errno()
-        if code in _VANISHED:
-            self.counters.vanished += 1
+    def _one(self, kind: Kind | None, key: bytes, node: Node, fd: int, name: bytes) -> None:
+        """An entry that needs more than being counted; without a kind, a mountpoint or nothing."""
+        if kind is not None:
+            self.counters.entries += 1
+            self._count(kind, node, fd, name)
+        elif key != _NOTHING:
+            self.counters.foreign_mounts += 1
         else:
-            self.counters.unreadable += 1
+            try:
+                syscalls.statx(fd, name)
+            except OSError as e:
+                self._failed(e)
+            else:
+                self.counters.vanished += 1
 
     def _new_key(self, node: Node, key: bytes, kinds: dict[bytes, Kind]) -> Kind | None:
-        """The kind of a key not met in such a directory yet; ``None`` for a mountpoint."""
+        """The kind of a key not met in such a directory yet; ``None`` for a mountpoint, and where
+        statx failed.
+        """
         attributes, _, uid, gid, mode = _KEY.unpack(key)
-        if attributes & STATX_ATTR_MOUNT_ROOT:
+        if key == _NOTHING or attributes & STATX_ATTR_MOUNT_ROOT:
             return None
         flags = attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)
         facts = Facts(uid, gid, mode, flags)

@@ -13,7 +13,8 @@ from permdoctor.container.subject import Basis, Process, Subject
 from permdoctor.diagnosis.report import Skipped
 from permdoctor.errors import CannotCheckError
 from permdoctor.host.accounts import group_name, user_name
-from permdoctor.host.procfs import Proc, ProcessGone, userns_of
+from permdoctor.host.process import Proc, ProcessGone
+from permdoctor.host.procfs import userns_of
 from permdoctor.host.view import View
 from permdoctor.kernel.cred import Cred
 from permdoctor.kernel.ids import UserNs

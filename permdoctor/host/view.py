@@ -1,7 +1,7 @@
 """What one process sees of the filesystem: its root, its mounts, and paths as it would walk them.
 
 The root is held by descriptor and nothing is ever resolved above it: openat2 with
-RESOLVE_IN_ROOT, or one component at a time without following.  A walk follows symlinks itself, as
+RESOLVEIN_ROOT, or one component at a time without following.  A walk follows symlinks itself, as
 ``link_path_walk`` (``fs/namei.c``) would below that root; ``..`` at the root stays there.  Links
 of /proc that are more than their text (``/proc/PID/root``) are followed as text.
 
@@ -10,7 +10,6 @@ Nothing is opened for reading but regular files and directories; all else is O_P
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from dataclasses import replace
@@ -19,16 +18,14 @@ from permdoctor.diagnosis.facts import Walk
 from permdoctor.errors import CannotCheckError, UsageError
 from permdoctor.host import acl as acl_xattr
 from permdoctor.host import inodes, mounts, syscalls
-from permdoctor.host.procfs import NotPermitted, Proc, ProcessGone, userns_of
+from permdoctor.host.process import Proc
+from permdoctor.host.procfs import userns_of
+from permdoctor.host.walker import IN_ROOT, Walker, cannot
 from permdoctor.kernel.ids import INITIAL, UserNs
 from permdoctor.kernel.mount import Mount
 from permdoctor.kernel.mountinfo import MountInfo, parse_mountinfo
 from permdoctor.kernel.text import printable
-from permdoctor.kernel.walk import MAXSYMLINKS, Hop
-
-_PATH = os.O_PATH | os.O_CLOEXEC
-_IN_ROOT = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
-_MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+from permdoctor.kernel.walk import Hop
 
 
 class View:
@@ -56,7 +53,7 @@ class View:
         """
         proc = Proc(pid, start)
         try:
-            root = proc.open("root", os.O_PATH | os.O_DIRECTORY)
+            root = proc.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             userns = userns_of(proc)
             mnt_ns = proc.open("ns/mnt")
         except BaseException:
@@ -68,7 +65,7 @@ class View:
     def of_host(cls) -> View:
         """Our own root."""
         proc = Proc(os.getpid())
-        root = os.open("/", _PATH | os.O_DIRECTORY)
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         return cls(root_fd=root, proc=proc, userns=INITIAL, mnt_ns=None)
 
     def close(self) -> None:
@@ -100,18 +97,18 @@ class View:
         with ``missing`` set.  ``follow=False`` does not follow a symlink that is the last
         component.  Raises ``CannotCheckError`` where *we* could not go on.
         """
-        return _Walker(self, _clean(path), follow).walk()
+        return Walker(self, _clean(path), follow).walk()
 
     def open(self, path: bytes, flags: int = os.O_PATH) -> int:
-        """A descriptor of what ``path`` resolves to in this root (openat2 RESOLVE_IN_ROOT)."""
+        """A descriptor of what ``path`` resolves to in this root (openat2 RESOLVEIN_ROOT)."""
         try:
-            return syscalls.openat2(self.root_fd, _clean(path), flags, _IN_ROOT)
+            return syscalls.openat2(self.root_fd, _clean(path), flags, IN_ROOT)
         except OSError as e:
-            raise _cannot(path, e) from e
+            raise cannot(path, e) from e
 
     def open_dir(self, path: bytes) -> int:
         """An O_PATH descriptor of a directory, to scan from."""
-        return self.open(path, os.O_PATH | os.O_DIRECTORY)
+        return self.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def read_file(self, path: bytes, limit: int = 1 << 20) -> bytes:
         """At most ``limit`` bytes of a regular file; anything else is refused unopened."""
@@ -123,7 +120,7 @@ class View:
             with os.fdopen(fd, "rb") as f:
                 return f.read(limit)
         except OSError as e:
-            raise _cannot(path, e) from e
+            raise cannot(path, e) from e
         finally:
             os.close(held)
 
@@ -135,7 +132,7 @@ class View:
         try:
             return self.mount_of_fd(fd, syscalls.statx(fd))
         except OSError as e:
-            raise _cannot(path, e) from e
+            raise cannot(path, e) from e
         finally:
             os.close(fd)
 
@@ -149,7 +146,7 @@ class View:
         if known is not None:
             return known
         try:
-            fd = syscalls.openat2(self.root_fd, info.mountpoint, os.O_PATH, _IN_ROOT)
+            fd = syscalls.openat2(self.root_fd, info.mountpoint, os.O_PATH, IN_ROOT)
         except OSError:
             return self._describe(info, None)
         try:
@@ -224,125 +221,7 @@ class View:
         return Hop(path=b"", inode=inode, mount=mount)
 
 
-class _Walker:
-    """One walk.  ``fd`` is the directory that the next component is looked up in."""
-
-    def __init__(self, view: View, path: bytes, follow: bool) -> None:
-        self.view = view
-        self.path = path
-        self.follow = follow or path.endswith(b"/")
-        self.fd = -1
-        self.at = b"/"
-        self.todo: list[bytes] = _components(path)
-        self.hops: list[Hop] = []
-        self.links = 0
-        self.last: syscalls.Stat | None = None
-
-    def walk(self) -> Walk:
-        missing: bytes | None = None
-        try:
-            self._to_root()
-            while self.todo and missing is None:
-                missing = self._step(self.todo.pop())
-        except OSError as e:
-            raise _cannot(self.path, e) from e
-        except ValueError as e:
-            raise CannotCheckError(f"{printable(self.path)}: {e}") from e
-        finally:
-            self._hold(-1)
-        dev, ino = (0, 0) if self.last is None else (self.last.dev, self.last.ino)
-        return Walk(path=self.path, hops=tuple(self.hops), missing=missing, dev=dev, ino=ino)
-
-    def _hold(self, fd: int) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-        self.fd = fd
-
-    def _to_root(self) -> None:
-        self.at = b"/"
-        self._hold(os.dup(self.view.root_fd))
-        self._arrive(self.fd, syscalls.statx(self.fd))
-
-    def _arrive(self, fd: int, st: syscalls.Stat, **more: bytes | bool) -> None:
-        mount = self.view.mount_of_fd(fd, st)
-        hop = self.view.inode_of_fd(fd, st, mount)
-        self.hops.append(replace(hop, path=self.at, **more))  # type: ignore[arg-type]
-        self.last = st
-
-    def _step(self, name: bytes) -> bytes | None:
-        """One component.  Returns it as a path if it is missing."""
-        if not self.hops[-1].inode.is_dir and self.hops[-1].link is None:
-            return self._below(name)
-        if name == b"..":
-            self._up()
-            return None
-        if name == b".":
-            self._arrive(self.fd, syscalls.statx(self.fd))
-            return None
-        try:
-            fd = os.open(name, _PATH | os.O_NOFOLLOW, dir_fd=self.fd)
-        except OSError as e:
-            if e.errno not in _MISSING:
-                raise
-            return self._below(name)
-        st = syscalls.statx(fd)
-        if stat.S_ISLNK(st.mode) and (self.todo or self.follow):
-            try:
-                return self._link(fd, st, name)
-            finally:
-                os.close(fd)
-        self.at = self._below(name)
-        self._hold(fd)
-        self._arrive(fd, st)
-        return None
-
-    def _below(self, name: bytes) -> bytes:
-        return self.at.rstrip(b"/") + b"/" + name
-
-    def _link(self, fd: int, st: syscalls.Stat, name: bytes) -> bytes | None:
-        """Follow a symlink: its body is walked from here, or from the root."""
-        try:
-            body = os.readlink(b"", dir_fd=fd)
-        except FileNotFoundError:  # a link of /proc that shows nothing to us
-            return self._below(name)
-        here, self.at = self.at, self._below(name)
-        self._arrive(fd, st, link=body, trailing=not self.todo)
-        self.at = here
-        self.links += 1
-        if self.links > MAXSYMLINKS:
-            self.todo.clear()
-            return None
-        self.todo.extend(_components(body))
-        if body.startswith(b"/"):
-            self._to_root()
-        return None
-
-    def _up(self) -> None:
-        """``..``: the directory above on the resolved path, opened again from the root."""
-        above = self.at.rpartition(b"/")[0] or b"/"
-        resolve = _IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS
-        fd = syscalls.openat2(self.view.root_fd, above, os.O_PATH | os.O_DIRECTORY, resolve)
-        self.at = above
-        self._hold(fd)
-        self._arrive(fd, syscalls.statx(fd))
-
-
-def _components(path: bytes) -> list[bytes]:
-    """In reverse: the next one is popped from the end.  ``.`` counts only as the last."""
-    names = [c for c in path.split(b"/") if c]
-    return [c for i, c in reversed(list(enumerate(names, 1))) if c != b"." or i == len(names)]
-
-
 def _clean(path: bytes) -> bytes:
     if b"\0" in path:
         raise UsageError(f"{printable(path)} is no path: it has a NUL byte")
     return path or b"/"
-
-
-def _cannot(path: bytes, e: OSError) -> CannotCheckError:
-    message = f"{printable(path)}: {e.strerror}"
-    if e.errno in (errno.EACCES, errno.EPERM):
-        return NotPermitted(message, hint="run it as root: the path is closed to us")
-    if e.errno == errno.ESRCH:
-        return ProcessGone(message)
-    return CannotCheckError(message)

@@ -1,0 +1,108 @@
+"""Which processes are one container.  A judgement: the kernel knows no containers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from permdoctor.errors import CannotCheckError
+from permdoctor.host.process import NotPermitted, Proc
+from permdoctor.kernel.mountinfo import is_beneath
+
+
+def all_pids() -> tuple[int, ...]:
+    """Every process in our view of /proc."""
+    return tuple(int(n) for n in os.listdir("/proc") if n.isdigit())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where a process lives; ``None`` for a namespace that may not be read."""
+
+    cgroups: tuple[tuple[bytes, bytes], ...]
+    pid_ns: int | None
+    mnt_ns: int | None
+    nested: bool
+    """Whether NSpid shows more than one pid: it lives in a pid namespace below ours."""
+
+
+def _place(proc: Proc) -> _Place:
+    def inum(kind: str) -> int | None:
+        try:
+            return proc.ns_inum(kind)
+        except NotPermitted:
+            return None
+
+    pid_ns = inum("pid")
+    nested = len(proc.status().nspid) > 1 if pid_ns is None else False
+    return _Place(cgroups=proc.cgroups(), pid_ns=pid_ns, mnt_ns=inum("mnt"), nested=nested)
+
+
+def processes_of(pid: int) -> tuple[int, ...]:
+    """All processes of the container that ``pid`` belongs to, by number; ``pid`` is among them.
+
+    They are those in its cgroup or below, if that cgroup is the container's own: not the root,
+    not one that we are in, and without a process of our mount namespace; and those that share its
+    pid namespace (and its mount namespace, for a pod shares the former between containers),
+    unless that is ours.  A process in our own mount namespace is no container: it is alone.
+    """
+    with Proc(pid) as proc:
+        wanted = _place(proc)
+    with Proc(os.getpid()) as proc:
+        ours = _place(proc)
+    if wanted.mnt_ns is not None and wanted.mnt_ns == ours.mnt_ns:
+        return (pid,)
+    others = _places(pid)
+    cgroup = _own_cgroup(wanted, ours, others)
+    same_pid_ns = _by_pid_ns(wanted, ours, has_cgroup=cgroup is not None)
+    found = {pid}
+    for other, place in others:
+        if (cgroup is not None and _is_in(place, cgroup)) or same_pid_ns(place):
+            found.add(other)
+    return tuple(sorted(found))
+
+
+def _places(but: int) -> list[tuple[int, _Place]]:
+    found = []
+    for pid in all_pids():
+        if pid == but:
+            continue
+        try:
+            with Proc(pid) as proc:
+                if proc.stat.has_credentials:
+                    found.append((pid, _place(proc)))
+        except CannotCheckError:
+            continue
+    return found
+
+
+def _own_cgroup(
+    wanted: _Place, ours: _Place, others: list[tuple[int, _Place]]
+) -> tuple[bytes, bytes] | None:
+    """The hierarchy and path of a cgroup that holds the container and nobody else."""
+    for cgroup in wanted.cgroups:
+        if cgroup[1] == b"/" or _is_in(ours, cgroup):
+            continue
+        strangers = (
+            place.mnt_ns is not None and place.mnt_ns == ours.mnt_ns
+            for _, place in others
+            if _is_in(place, cgroup)
+        )
+        if not any(strangers):
+            return cgroup
+    return None
+
+
+def _is_in(place: _Place, cgroup: tuple[bytes, bytes]) -> bool:
+    hierarchy, path = cgroup
+    return any(h == hierarchy and is_beneath(p, path) for h, p in place.cgroups)
+
+
+def _by_pid_ns(wanted: _Place, ours: _Place, *, has_cgroup: bool) -> Callable[[_Place], bool]:
+    """Whether a process shares the pid namespace in a way that makes it part of the container."""
+    if wanted.pid_ns is None or wanted.pid_ns == ours.pid_ns:
+        return lambda _: False
+    if not has_cgroup:
+        return lambda place: place.pid_ns == wanted.pid_ns
+    return lambda place: place.pid_ns == wanted.pid_ns and place.mnt_ns == wanted.mnt_ns

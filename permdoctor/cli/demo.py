@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import click
 
+from permdoctor.cli import options
 from permdoctor.cli.check import show
 
 
 @click.command()
-def command() -> int:
+@options.format_option("explain", "table", "json")
+def command(form: str) -> int:
     """Build a throwaway container out of kernel namespaces and diagnose it.
 
     Its process is 1001:1001 and wants to save a model in a directory of root's: the most common
@@ -16,5 +18,5 @@ def command() -> int:
     """
     from permdoctor.app.demo import demo
 
-    show(demo(), "explain", verbose=True)
+    show(demo(), form, verbose=True)
     return 0

@@ -18,6 +18,7 @@ from permdoctor.render.names import names_of, who
 from permdoctor.render.steps import sentence
 from permdoctor.render.table import (
     commands,
+    entries,
     finding_headline,
     headline,
     mounts,
@@ -64,7 +65,7 @@ def _coverage(report: Report) -> Iterator[Line]:
 
 def coverage(of: Coverage) -> str:
     """``48,210 entries, complete`` or ``200,000 entries, stopped: the budget of ...``."""
-    parts = [plural(of.entries, "entry").replace("entrys", "entries")]
+    parts = [entries(of.entries)]
     parts.append(f"stopped: {of.stopped}" if of.stopped else "complete")
     if of.unreadable:
         parts.append(f"{of.unreadable:,} not readable")
@@ -108,7 +109,8 @@ def steps(verdict: Verdict, subject: Subject, everybody: tuple[Subject, ...]) ->
     """Each rule that was asked, in the kernel's order, and the errno at the end."""
     names = names_of(subject, everybody)
     for step in verdict.steps:
-        yield line(_mark(step.outcome), sentence(step, subject, names), indent=4)
+        place = f"{step.about}: " if step.about.startswith("/") else ""
+        yield line(_mark(step.outcome), place, sentence(step, subject, names), indent=4)
     if verdict.errno is not None:
         yield line(span(f"= {verdict.errno.name}", Style.ERROR), indent=4)
     else:
@@ -121,7 +123,7 @@ def _mark(outcome: Outcome) -> Span:
 
 
 def _remedy(number: int, remedy: Remedy) -> Iterator[Line]:
-    proven = " (the rules were run again with it: the need is met)" if remedy.proven else ""
+    proven = " [proven: with it the rules allow it]" if remedy.proven else ""
     yield line(f"{number}. {remedy.title}", span(proven, Style.DIM), indent=4, hang=3)
     yield from commands(remedy, indent=7)
     if remedy.why:

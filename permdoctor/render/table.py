@@ -57,6 +57,10 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
+def entries(number: int) -> str:
+    return "1 entry" if number == 1 else f"{number:,} entries"
+
+
 def headline(report: Report) -> Line:
     """``NAME: 1 error, 2 warnings``, or what else is to be said of it in one line."""
     name = span(f"{printable(report.container.name)}: ", Style.STRONG)
@@ -212,19 +216,23 @@ def finding_headline(finding: Finding) -> Line:
 
 
 def why_refused(finding: Finding, report: Report) -> str:
-    """The verdict's reason, for the subject that it is about."""
+    """The verdict's reason, for the subject that it is about, and the place if it is another."""
     if finding.verdict is None or finding.subject is None:
         return ""
     subject = report.subjects[finding.subject]
-    return reason(finding.verdict, subject, names_of(subject, report.subjects))
+    why = reason(finding.verdict, subject, names_of(subject, report.subjects))
+    deciding = finding.verdict.deciding
+    about = deciding.about if deciding is not None else ""
+    if not about.startswith("/") or about == printable(finding.path):
+        return why
+    return f"{about}: {why}"
 
 
 def samples(finding: Finding) -> str:
-    """``1,204 entries, as a/b, c, d``."""
+    """``1,204 entries, such as a/b, c, d``, or ``2 entries: a, b``."""
     shown = ", ".join(printable(s) for s in finding.samples)
-    if finding.count <= len(finding.samples):
-        return shown
-    return f"{finding.count:,} entries, such as {shown}"
+    such = ", such as" if finding.count > len(finding.samples) else ":"
+    return f"{entries(finding.count)}{such} {shown}"
 
 
 def remedy(best: Remedy, more: int) -> Iterator[Line]:

@@ -140,6 +140,24 @@ def _decision(
     return f"{errno.name}: {text}", Style.ERROR
 
 
+def _never_reached(
+    operation: ExplainedOperation, walked: Verdict, hops: tuple[Hop, ...]
+) -> tuple[Span, ...]:
+    """What the process gets is then the walk's errno, whatever the object would allow."""
+    assert walked.errno is not None
+    hop = _about(walked.deciding, hops)
+    where = f" at {printable(hop.path)}" if hop is not None else ""
+    errno = span(walked.errno.name, Style.ERROR)
+    return span(operation.want), errno, span(f"the walk ends{where}", Style.DIM)
+
+
+def _about(step: Step | None, hops: tuple[Hop, ...]) -> Hop | None:
+    """The hop that a step of an operation was about."""
+    if step is None or not step.about.isdigit() or int(step.about) >= len(hops):
+        return None
+    return hops[int(step.about)]
+
+
 def _mount(mount: Mount) -> str:
     words = [printable(mount.sb.fstype)]
     flags = (
@@ -154,9 +172,14 @@ def _mount(mount: Mount) -> str:
 def _operation(
     operation: ExplainedOperation, of: Explanation, subject: Subject, names: Names
 ) -> tuple[Span, ...]:
+    walked = of.walks[operation.subject]
+    if not walked.allowed:
+        return _never_reached(operation, walked, of.hops)
     verdict = operation.verdict
-    inode = of.hops[-1].inode if of.hops and of.missing is None else None
-    text = reason(verdict, subject, names, inode)
+    hop = _about(verdict.deciding, of.hops)
+    text = reason(verdict, subject, names, hop.inode if hop is not None else None)
+    if hop is not None and (hop is not of.hops[-1] or of.missing is not None):
+        text = f"{printable(hop.path)}: {text}"
     if verdict.errno is None:
         return span(operation.want), span("allowed", Style.GOOD), span(text)
     return span(operation.want), span(verdict.errno.name, Style.ERROR), span(text)

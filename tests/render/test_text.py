@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from permdoctor.container.container import State
 from permdoctor.container.subject import Basis
-from permdoctor.diagnosis.explanation import Explanation
+from permdoctor.diagnosis.explanation import ExplainedOperation, Explanation
 from permdoctor.diagnosis.report import (
     CheckResult,
     Coverage,
@@ -20,6 +21,7 @@ from permdoctor.diagnosis.report import (
 from permdoctor.kernel.acl import Tag, from_mode
 from permdoctor.kernel.caps import Cap
 from permdoctor.kernel.inode import FileType, Inode
+from permdoctor.kernel.verdict import Verdict
 from permdoctor.render.explain import coverage, explain
 from permdoctor.render.layout import Line, Span, Style, cells, columns, line, plain, span
 from permdoctor.render.table import table
@@ -205,7 +207,7 @@ def test_explain_says_everything() -> None:
         "    x uid 1001 has no CAP_DAC_OVERRIDE",
         "    = EACCES",
         "    on the host /home/model",
-        "    1. Give the directory, and nothing below it, to the process (the rules were run",
+        "    1. Give the directory, and nothing below it, to the process [proven",
         "       chown 1001:1001 /home/model",
         "    2. Or run it as the owner",
         "       in the Compose file:",
@@ -231,6 +233,42 @@ def test_explain_says_everything() -> None:
 )
 def test_coverage(of: Coverage, expected: str) -> None:
     assert coverage(of) == expected
+
+
+@pytest.mark.parametrize(
+    ("samples", "count", "expected"),
+    [
+        ((b"a",), 1, "1 entry: a"),
+        ((b"a", b"b"), 2, "2 entries: a, b"),
+        ((b"a", b"b", b"c"), 4, "4 entries, such as a, b, c"),
+    ],
+)
+def test_samples(samples: tuple[bytes, ...], count: int, expected: str) -> None:
+    assert f"    {expected}\n" in text(
+        result(report(findings=(finding(samples=samples, count=count),)))
+    )
+
+
+@pytest.mark.parametrize(
+    ("about", "expected"),
+    [
+        ("/root", "/root: class other applies: r-x, asked for w: refused"),
+        ("/app/model", "class other applies: r-x, asked for w: refused"),
+        ("", "class other applies: r-x, asked for w: refused"),
+    ],
+)
+def test_another_place_that_refused_is_named(about: str, expected: str) -> None:
+    verdict = write_verdict()
+    steps = tuple(replace(s, about=about) for s in verdict.steps)
+    one = finding(verdict=replace(verdict, steps=steps))
+    assert f"    {expected}\n" in text(result(report(findings=(one,))))
+
+
+def test_what_is_never_reached_gets_the_errno_of_the_walk() -> None:
+    way = hops((b"/", directory()), (b"/root", directory(mode=0o700)), (b"/root/x", directory()))
+    granted = ExplainedOperation(subject=0, want="read", verdict=Verdict(errno=None))
+    of = explanation(way=way, operations=(granted,))
+    assert "  read  EACCES  the walk ends at /root\n" in plain(walk_lines(of))
 
 
 WALK = """\

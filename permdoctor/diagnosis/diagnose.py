@@ -20,7 +20,8 @@ from permdoctor.diagnosis.facts import BindFacts, EntryClass, Facts, Walk
 from permdoctor.diagnosis.hostpath import host_path_of
 from permdoctor.diagnosis.judge import EntryTrouble, Judgement, Phase, judge, judge_entry
 from permdoctor.diagnosis.outside import outside_the_model
-from permdoctor.diagnosis.remedies import Case, remedies_for
+from permdoctor.diagnosis.remedies import remedies_for
+from permdoctor.diagnosis.remedies.case import Case
 from permdoctor.diagnosis.report import Access, Finding, MountReport, Remedy, Report, Severity
 from permdoctor.diagnosis.shell import path_argument
 from permdoctor.diagnosis.start import start_findings

@@ -14,7 +14,7 @@ from permdoctor.container.container import MountKind
 from permdoctor.container.needs import Need, PathNeed
 from permdoctor.diagnosis.facts import BindFacts, EntryClass, Facts, Neighbour
 from permdoctor.diagnosis.judge import judge, judge_entry
-from permdoctor.diagnosis.remedies import is_engine_socket
+from permdoctor.diagnosis.remedies.case import is_engine_socket
 from permdoctor.diagnosis.report import Finding, Remedy, Severity
 from permdoctor.diagnosis.shell import path_argument
 from permdoctor.kernel.cred import Cred
@@ -136,7 +136,10 @@ def _host_control(
                 else "Mount the one directory that is needed, read-only where that is enough",
                 commands=()
                 if socket
-                else (f"docker run -v {path_argument(host)}/NEEDED:TARGET:ro ...",),
+                else (
+                    f"docker run -v {path_argument(host)}/DIRECTORY:{path_argument(target)}"
+                    "/DIRECTORY:ro ...",
+                ),
                 where="container",
             ),
         ),
@@ -197,7 +200,7 @@ def _leftovers(facts: Facts, bind: BindFacts, root: Inode) -> Iterator[Finding]:
                 name="run-as-owner",
                 title="Prevent it: run the container as the owner of the tree",
                 commands=(
-                    f"docker run --user {to} -e HF_HOME=TARGET ...",
+                    f"docker run --user {to} -e HF_HOME={path_argument(target)} ...",
                     f'user: "{to}"   # in compose.yaml',
                 ),
                 where="container",

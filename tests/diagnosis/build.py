@@ -104,26 +104,20 @@ def bind(
     state: SourceState = SourceState.PRESENT,
     idmap_unknown: bool = False,
 ) -> BindFacts:
-    mount = Mount(
-        read_only=ro, noexec=noexec, sb=sb or Superblock(), idmap_unknown=idmap_unknown
-    )
+    mount = Mount(read_only=ro, noexec=noexec, sb=sb or Superblock(), idmap_unknown=idmap_unknown)
     rootfs = Mount(sb=Superblock(fstype="overlay"))
     on_the_way = dict(parents)
     hops = [Hop(path=b"/", inode=ROOT_DIR, mount=rootfs)]
     parts = target.strip("/").split("/")
     for n in range(1, len(parts)):
         path = "/" + "/".join(parts[:n])
-        hops.append(
-            Hop(path=path.encode(), inode=on_the_way.get(path, ROOT_DIR), mount=rootfs)
-        )
+        hops.append(Hop(path=path.encode(), inode=on_the_way.get(path, ROOT_DIR), mount=rootfs))
     hops.append(Hop(path=target.encode(), inode=root, mount=mount))
     host = None if source is None else source.encode()
     return BindFacts(
         bind=Bind(
             target=target.encode(),
-            requested=RequestedMount(
-                kind=kind, target=target.encode(), source=host, read_only=ro
-            ),
+            requested=RequestedMount(kind=kind, target=target.encode(), source=host, read_only=ro),
             mounted=parse_mountinfo(mountinfo.encode())[0] if mountinfo else None,
             mount=mount,
             host_path=host,

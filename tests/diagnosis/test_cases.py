@@ -287,7 +287,7 @@ def only(report: Report, code: str) -> Finding:
                 neighbours=(neighbour("alice (1000)", ALICE),),
             ),
             ("PD203",),
-            "docker run --user 1000:1000 -e HF_HOME=TARGET ...",
+            "docker run --user 1000:1000 -e HF_HOME=/root/.cache/huggingface ...",
             id="C12 root poisons alice's cache",
         ),
         pytest.param(
@@ -315,7 +315,7 @@ def only(report: Report, code: str) -> Finding:
         pytest.param(
             facts(subject("0:0"), bind("/host/etc", MODEL, source="/etc")),
             ("PD205",),
-            "docker run -v /etc/NEEDED:TARGET:ro ...",
+            "docker run -v /etc/DIRECTORY:/host/etc/DIRECTORY:ro ...",
             id="C14 root with /etc writable",
         ),
         pytest.param(
@@ -479,9 +479,7 @@ def only(report: Report, code: str) -> Finding:
                 bind(
                     "/data",
                     directory("0:0", 0o1777),
-                    tree=entries(
-                        ("ckpt", inode("0:0", 0o666), 3), parent=directory("0:0", 0o1777)
-                    ),
+                    tree=entries(("ckpt", inode("0:0", 0o666), 3), parent=directory("0:0", 0o1777)),
                 ),
             ),
             ("PD202", "PD204"),

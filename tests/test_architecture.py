@@ -38,14 +38,14 @@ def test_import_contracts_hold() -> None:
 def changing_calls(source: str, *, pure: bool = False) -> Iterator[str]:
     """Calls and names of functions that change a file's owner, mode or attributes.
 
-    ``kernel/operations.py`` has pure functions of the same names: what comes from there, or is
-    bound in the module itself, is no system call.  In a package that cannot reach the system at
+    ``kernel/operations.py`` and others have pure functions of the same names: what comes from a
+    module of ours (which is looked at too) or is bound in this one is no system call.  In a package that cannot reach the system at
     all (``pure``, which the import contracts hold) a text is only a text.
     """
     tree = ast.parse(source)
     ours = {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("permdoctor.kernel"):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("permdoctor."):
             ours |= {alias.asname or alias.name for alias in node.names}
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             ours.add(node.id)

@@ -37,6 +37,10 @@ class ContainerGoneError(CannotCheckError):
     """It was there, and was removed while it was looked at."""
 
 
+class OwnerUnknownError(CannotCheckError):
+    """The engine has no true answer to who owns a file of a container that does not run."""
+
+
 class Engine(Protocol):
     """What ``app/`` asks of an engine.  Every call may raise ``CannotCheckError``."""
 
@@ -62,7 +66,10 @@ class Engine(Protocol):
         ...
 
     def image_inode(self, container: Container, path: bytes) -> ImageInode | None:
-        """Owner and mode of the object itself, a symlink not followed; ``None``: no such."""
+        """Owner and mode of the object itself, a symlink not followed; ``None``: no such.
+
+        Raises :class:`OwnerUnknownError` where the engine does not tell (Podman).
+        """
         ...
 
     def close(self) -> None: ...

@@ -24,9 +24,14 @@ from permdoctor.container.inspect import (
     state_word,
     version_tuple,
 )
-from permdoctor.engines import ContainerGoneError, NoSuchContainerError, Summary
+from permdoctor.engines import (
+    NoSuchContainerError,
+    OwnerUnknownError,
+    Summary,
+)
 from permdoctor.engines.archive import ImageInode, read_member
 from permdoctor.engines.endpoints import Endpoint
+from permdoctor.engines.names import ambiguous, gone, unknown
 from permdoctor.engines.transport import (
     AnsweredError,
     EngineError,
@@ -36,7 +41,9 @@ from permdoctor.engines.transport import (
     UnixTransport,
     answered,
     not_an_engine,
+    quoted,
     read_json,
+    segment,
 )
 from permdoctor.kernel.inode import FileType
 from permdoctor.kernel.mountinfo import is_beneath
@@ -115,9 +122,9 @@ class DockerEngine:
         try:
             return self._container(name.removeprefix("/"))
         except AnsweredError as e:
-            ambiguous = self._candidates(name)
-            if len(ambiguous) > 1:
-                raise _ambiguous(name, ambiguous) from e
+            several = self._candidates(name)
+            if len(several) > 1:
+                raise ambiguous(name, several) from e
             if e.status == 404:
                 raise self._unknown(name) from e
             raise
@@ -127,7 +134,7 @@ class DockerEngine:
         try:
             return self._container(container_id)
         except AnsweredError as e:
-            raise _gone(container_id, e) from e
+            raise gone(container_id, e) from e
 
     def list(self, *, every: bool = False) -> tuple[Summary, ...]:
         """The running containers, or every one, sorted by name."""
@@ -152,10 +159,11 @@ class DockerEngine:
 
         An engine that has no cgroups (rootless on cgroup v1) cannot say and raises.
         """
+        column = "hpid" if self.info.product == "podman" else "-eo%20pid"
         try:
-            top = self._json(f"/containers/{_segment(container_id)}/top?ps_args=-eo%20pid")
+            top = self._json(f"/containers/{segment(container_id)}/top?ps_args={column}")
         except AnsweredError as e:
-            raise _gone(container_id, e) from e
+            raise gone(container_id, e) from e
         rows = top.get("Processes") if isinstance(top, dict) else None
         first = (str(r[0]) for r in rows or () if isinstance(r, list) and r)
         return tuple(int(p) for p in first if p.isascii() and p.isdigit())
@@ -176,14 +184,22 @@ class DockerEngine:
         return None
 
     def image_inode(self, container: Container, path: bytes) -> ImageInode | None:
-        """Owner and mode of the object itself, a symlink not followed; ``None``: no such."""
+        """Owner and mode of the object itself, a symlink not followed; ``None``: no such.
+
+        Raises :class:`OwnerUnknownError` for Podman: its archives belong to the container's user.
+        """
+        if self.info.product == "podman":
+            raise OwnerUnknownError(
+                "Podman does not tell who owns the files of a container that does not run",
+                hint="start it and check again",
+            )
         found = self._archive(container, path, 0)
         return None if found is None else found[0]
 
     def _archive(
         self, container: Container, path: bytes, limit: int
     ) -> tuple[ImageInode, bytes] | None:
-        target = f"/containers/{_segment(container.id)}/archive?path={_quoted(path)}"
+        target = f"/containers/{segment(container.id)}/archive?path={quoted(path)}"
         response = self._ask(target)
         try:
             if response.status == 200:
@@ -192,7 +208,7 @@ class DockerEngine:
         finally:
             response.close()
         if error.status == 404 and "no such container" in error.message.lower():
-            raise _gone(container.id, error)
+            raise gone(container.id, error)
         if error.status in (400, 404) or any(w in error.message for w in _NO_SUCH_PATH):
             return None
         raise error
@@ -208,7 +224,7 @@ class DockerEngine:
     def _container(self, name: str) -> Container:
         if "info" not in self.__dict__ and self._info is None:
             self._info = self._ask("/info")
-        obj = self._json(f"/containers/{_segment(name)}/json")
+        obj = self._json(f"/containers/{segment(name)}/json")
         container = container_from_inspect(obj, self.info)
         if container.running:
             execs = obj.get("ExecIDs")
@@ -219,7 +235,7 @@ class DockerEngine:
         pids = []
         for exec_id in [i for i in ids if isinstance(i, str)][:_MAX_EXECS]:
             try:
-                session = self._json(f"/exec/{_segment(exec_id)}/json")
+                session = self._json(f"/exec/{segment(exec_id)}/json")
             except AnsweredError:
                 continue  # it has ended
             pid = session.get("Pid") if session.get("Running") is True else None
@@ -232,7 +248,7 @@ class DockerEngine:
         if mount.kind is not MountKind.VOLUME or not mount.volume:
             return mount
         try:
-            volume = self._json(f"/volumes/{_segment(mount.volume)}")
+            volume = self._json(f"/volumes/{segment(mount.volume)}")
         except AnsweredError:
             return mount
         options = volume.get("Options") or {}
@@ -242,17 +258,12 @@ class DockerEngine:
 
     # -- what went wrong -------------------------------------------------------------------
 
+    def _unknown(self, name: str) -> NoSuchContainerError:
+        return unknown(self.endpoint.url, name, [s.name for s in self.list(every=True)])
+
     def _candidates(self, name: str) -> tuple[str, ...]:
         """Names of the containers whose id begins with ``name``."""
         return tuple(s.name or s.id[:12] for s in self.list(every=True) if s.id.startswith(name))
-
-    def _unknown(self, name: str) -> NoSuchContainerError:
-        near = _near(name, [s.name for s in self.list(every=True)])
-        shown = f"{printable(self.endpoint.url)}: no container is called {printable(name)}"
-        if not near:
-            return NoSuchContainerError(shown, hint="`docker ps -a` lists them")
-        names = ", ".join(printable(n) for n in near)
-        return NoSuchContainerError(shown, hint=f"did you mean {names}?")
 
     def _no_engine(self, response: Response) -> EngineError:
         body = response.read(512)
@@ -288,21 +299,6 @@ def _transport(endpoint: Endpoint) -> Transport:
     return TcpTransport(endpoint)
 
 
-_UNRESERVED: Final = frozenset(
-    b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/"
-)
-
-
-def _quoted(path: bytes) -> str:
-    """A path for a query (RFC 3986, section 2.1).  urllib.parse costs more than it saves here."""
-    return "".join(chr(b) if b in _UNRESERVED else f"%{b:02X}" for b in path)
-
-
-def _segment(name: str) -> str:
-    """A name or id as one path segment of a URL."""
-    return _quoted(name.encode("utf-8", "surrogateescape")).replace("/", "%2F")
-
-
 def _summary(obj: dict[str, Any]) -> Summary:
     names = obj.get("Names")
     own = [n.removeprefix("/") for n in names or () if isinstance(n, str)]
@@ -320,30 +316,3 @@ def _summary(obj: dict[str, Any]) -> Summary:
 def _touches(mount: RequestedMount, sources: Collection[bytes]) -> bool:
     own = mount.source
     return own is not None and any(is_beneath(own, s) or is_beneath(s, own) for s in sources)
-
-
-def _near(name: str, names: list[str]) -> list[str]:
-    """Up to three names that may have been meant: those that contain it, then the similar."""
-    from difflib import get_close_matches
-
-    wanted = name.lower()
-    containing = sorted((n for n in names if wanted and wanted in n.lower()), key=len)
-    similar = get_close_matches(name, names, n=3, cutoff=0.6)
-    return list(dict.fromkeys([*containing, *similar]))[:3]
-
-
-def _ambiguous(name: str, candidates: tuple[str, ...]) -> NoSuchContainerError:
-    shown = ", ".join(printable(c) for c in candidates[:5])
-    return NoSuchContainerError(
-        f"{printable(name)} is the beginning of {len(candidates)} container ids: {shown}",
-        hint="give the name, or more of the id",
-    )
-
-
-def _gone(container_id: str, e: AnsweredError) -> Exception:
-    if e.status not in (404, 409):
-        return e
-    return ContainerGoneError(
-        f"container {printable(container_id[:12])} is gone: it was removed or stopped meanwhile",
-        hint="check again; `docker ps -a` lists what is there",
-    )

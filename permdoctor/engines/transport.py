@@ -172,6 +172,21 @@ def _parse_head(head: bytes, endpoint: str) -> tuple[int, Mapping[str, str]]:
     return int(words[1]), {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 
+_UNRESERVED: Final = frozenset(
+    b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/"
+)
+
+
+def quoted(path: bytes) -> str:
+    """A path for a query (RFC 3986, section 2.1).  urllib.parse costs more than it saves here."""
+    return "".join(chr(b) if b in _UNRESERVED else f"%{b:02X}" for b in path)
+
+
+def segment(name: str) -> str:
+    """A name or id as one path segment of a URL."""
+    return quoted(name.encode("utf-8", "surrogateescape")).replace("/", "%2F")
+
+
 def read_json(response: Response, endpoint: str) -> Any:
     """The JSON of a 2xx answer; closes it.
 
@@ -200,7 +215,9 @@ def answered(status: int, body: bytes, endpoint: str) -> AnsweredError:
     except (ValueError, KeyError, TypeError, RecursionError):
         message = body[:200].decode("utf-8", "replace")
     line = " ".join(message.split())[:400] or "no message"
-    return AnsweredError(f"the engine answers {status}: {printable(line)}", status=status)
+    return AnsweredError(
+        f"{printable(endpoint)}: the engine answers {status}: {printable(line)}", status=status
+    )
 
 
 def not_an_engine(endpoint: str) -> EngineError:

@@ -15,7 +15,7 @@ import pytest
 
 from permdoctor.container.container import EngineInfo, MountKind, State
 from permdoctor.container.userns import SubIds, parse_subids, predicted_userns
-from permdoctor.engines import ContainerGoneError, NoSuchContainerError
+from permdoctor.engines import ContainerGoneError, NoSuchContainerError, OwnerUnknownError
 from permdoctor.engines.archive import ImageInode
 from permdoctor.engines.docker import DockerEngine
 from permdoctor.engines.endpoints import Endpoint
@@ -419,3 +419,11 @@ def test_initial_namespace_keeps_ids() -> None:
     seen = ImageInode(uid=5, gid=6, mode=0o755, type=FileType.DIRECTORY)
     inode = seen.to_inode(EngineInfo(endpoint=""), INITIAL)
     assert (inode.uid, inode.gid) == (5, 6)
+
+
+def test_podman_is_not_believed_about_owners(tmp_path: Path) -> None:
+    """Its archives give every file to the container's user (seen on 4.3)."""
+    with server(tmp_path / "s", PING, http(b'{"BuildahVersion":"1.28.2"}'), http(b'{"Id":"x"}')):
+        engine = endpoint(tmp_path / "s")
+        box = engine.find("box")
+        assert isinstance(failure(lambda: engine.image_inode(box, b"/root")), OwnerUnknownError)

@@ -39,8 +39,9 @@ def changing_calls(source: str, *, pure: bool = False) -> Iterator[str]:
     """Calls and names of functions that change a file's owner, mode or attributes.
 
     ``kernel/operations.py`` and others have pure functions of the same names: what comes from a
-    module of ours (which is looked at too) or is bound in this one is no system call.  In a package that cannot reach the system at
-    all (``pure``, which the import contracts hold) a text is only a text.
+    module of ours (which is looked at too) or is bound in this one is no system call.  In a
+    package that cannot reach the system at all (``pure``, which the import contracts hold) a text
+    is only a text.
     """
     tree = ast.parse(source)
     ours = {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 
 import click
 
@@ -54,4 +53,6 @@ def _usage_hint(e: click.ClickException) -> str | None:
 
 def _traceback_if_wanted() -> None:
     if os.environ.get(DEBUG):
+        import traceback
+
         traceback.print_exc()

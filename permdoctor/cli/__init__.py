@@ -22,8 +22,7 @@ def main(args: "list[str] | None" = None) -> int:
         found = ".".join(str(n) for n in sys.version_info[:3])
         _refuse("needs Python 3.11 or later, this is " + found, "try python3.11 -m permdoctor")
         return 3
-    if arguments == ["--version"]:
-        sys.stdout.write("permdoctor " + __version__ + "\n")
+    if arguments == ["--version"] and _written("permdoctor " + __version__ + "\n"):
         return 0
     if not sys.platform.startswith("linux"):
         _refuse(
@@ -34,6 +33,18 @@ def main(args: "list[str] | None" = None) -> int:
     from permdoctor.cli.run import run
 
     return run(arguments)
+
+
+def _written(text: str) -> bool:
+    """Where it cannot be written, the long way round says so properly."""
+    if sys.stdout is None:
+        return True
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError:
+        return False
+    return True
 
 
 def _refuse(message: str, hint: str) -> None:

@@ -70,6 +70,13 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"no such command: {args[0]}{hint}", ctx) from e
 
 
+def _version(ctx: click.Context) -> None:
+    from permdoctor.cli.output import emit
+
+    emit(f"{PROGRAM} {__version__}\n")
+    ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
     name=PROGRAM,
@@ -77,7 +84,14 @@ class LazyGroup(click.Group):
     epilog=EPILOG,
     no_args_is_help=True,
 )
-@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda ctx, _param, wanted: _version(ctx) if wanted else None,
+    help="Show the version and exit.",
+)
 def root() -> None:
     """Say what a container may do to each of its mounts, why not, and what helps.
 

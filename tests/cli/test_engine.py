@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from permdoctor.render.json import schema
-from tests.cli.process import CONTROL, permdoctor
+from tests.cli.process import CONTROL, permdoctor, python
 from tests.lab.engine import Box, Engine
 from tests.lab.lab import Lab
 
@@ -147,6 +147,18 @@ def test_a_process_needs_no_engine() -> None:
         process.kill()
     assert done.returncode in (0, 1)
     assert done.stdout.startswith(f"pid {process.pid}: ")
+
+
+@pytest.mark.parametrize("form", ["table", "json", "explain"])
+def test_what_costs_is_not_imported(form: str) -> None:
+    """Neither rich nor docker-py nor structlog for a check in a pipe; msgspec for what uses it."""
+    done = python(
+        "from permdoctor.cli import main\n"
+        f"import os; main(['check', '--pid', str(os.getppid()), '--format', '{form}'])\n"
+        "heavy = {'rich', 'docker', 'structlog', 'requests', 'jsonschema', 'watchdog'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    assert done.stderr == "[]\n"
 
 
 def test_a_process_that_is_gone() -> None:

@@ -108,11 +108,12 @@ def test_a_reader_that_goes_away_ends_it_quietly() -> None:
     assert done.stderr == ""
 
 
-def test_a_closed_pipe_ends_it_with_141() -> None:
+@pytest.mark.parametrize("command", ["codes", "--version"])
+def test_a_closed_pipe_ends_it_with_141(command: str) -> None:
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
-        [sys.executable, "-m", "permdoctor", "codes"],
+        [sys.executable, "-m", "permdoctor", command],
         stdout=write,
         stderr=subprocess.PIPE,
         text=True,
@@ -122,10 +123,11 @@ def test_a_closed_pipe_ends_it_with_141() -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
-def test_a_full_disk_is_said() -> None:
+@pytest.mark.parametrize("command", ["codes", "--version"])
+def test_a_full_disk_is_said(command: str) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "permdoctor", "codes"],
+            [sys.executable, "-m", "permdoctor", command],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -133,6 +135,14 @@ def test_a_full_disk_is_said() -> None:
         )
     assert done.returncode == 3
     assert done.stderr == "permdoctor: cannot write the result: No space left on device\n"
+
+
+@pytest.mark.parametrize("command", ["codes", "--version"])
+@pytest.mark.parametrize("closed", ["1", "2"])
+def test_a_closed_stream_is_no_error(command: str, closed: str) -> None:
+    script = f"{sys.executable} -m permdoctor {command} {closed}>&-"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_encoding_without_the_character() -> None:

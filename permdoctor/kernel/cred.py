@@ -13,7 +13,8 @@ class Cred:
     """File-system credentials (credentials(7)); every id is a host id.
 
     ``effective`` counts in ``userns``.  Real and saved ids are left out: Linux asks for the
-    fs ids (setfsuid(2)), which follow the effective ones.
+    fs ids (setfsuid(2)), which follow the effective ones.  ``euid`` is needed only of a process
+    where it does not (``None``: the fsuid).
     """
 
     fsuid: Kuid
@@ -21,6 +22,7 @@ class Cred:
     groups: frozenset[Kgid] = frozenset()
     effective: Cap = Cap.NONE
     userns: UserNs = INITIAL
+    euid: Kuid | None = None
 
     def in_group(self, gid: Kgid | None) -> bool:
         """``in_group_p``: never for an invalid gid."""
@@ -34,17 +36,14 @@ class Cred:
         """``ns_capable(ns, cap)``, as ``cap_capable`` (``security/commoncap.c``) decides it.
 
         The own effective set counts in the own namespace and everything below it; the owner of a
-        namespace, living in its parent, has every capability over it.
+        namespace (by its *effective* uid), living in its parent, has every capability over it.
         """
+        euid = self.fsuid if self.euid is None else self.euid
         at: UserNs | None = ns
         while at is not None:
             if at.inum == self.userns.inum:
                 return cap in self.effective
-            if (
-                at.parent is not None
-                and at.parent.inum == self.userns.inum
-                and at.owner == self.fsuid
-            ):
+            if at.parent is not None and at.parent.inum == self.userns.inum and at.owner == euid:
                 return True
             at = at.parent
         return False

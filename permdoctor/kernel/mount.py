@@ -51,6 +51,11 @@ class Mount:
     idmap_unknown: bool = False
     sb: Superblock = field(default_factory=Superblock)
 
+    @property
+    def no_devices(self) -> bool:
+        """``may_open_dev``: nodev, or a superblock of another user namespace (SB_I_NODEV)."""
+        return self.nodev or not self.sb.userns.is_initial
+
     def shown_uid(self, kuid: Kuid | None) -> Kuid | None:
         """``make_vfsuid``: the uid this mount shows for an owner stored in the filesystem."""
         if self.idmap is None or kuid is None:

@@ -156,24 +156,22 @@ def open_existing(
 ) -> Checks:
     """open(2) of something that exists (``do_open``, ``may_open``, ``do_dentry_open``).
 
+    A symlink among the inodes is one that was not followed (O_NOFOLLOW).
     ``parent`` and ``sysctls`` are asked for O_CREAT in sticky directories only.
     """
-    yield _refuse_if(
-        inode.type is FileType.SYMLINK and not flags.create, Rule.WRONG_TYPE, Errno.ELOOP
-    )
     if flags.create:
         yield _refuse_if(flags.exclusive, Rule.EXISTS, Errno.EEXIST)
-        yield _refuse_if(inode.type is FileType.SYMLINK, Rule.WRONG_TYPE, Errno.ELOOP)
         yield _refuse_if(inode.is_dir, Rule.WRONG_TYPE, Errno.EISDIR)
         if parent is not None and sysctls is not None:
             yield _create_in_sticky(cred, inode, parent, sysctls)
     yield _refuse_if(flags.directory and not inode.is_dir, Rule.WRONG_TYPE, Errno.ENOTDIR)
+    yield _refuse_if(inode.type is FileType.SYMLINK, Rule.WRONG_TYPE, Errno.ELOOP)
     regular = inode.type is FileType.REGULAR
     if regular and flags.truncate:
         yield from _mount_writable(mount)
     want = flags.want | (Want.W if flags.truncate else Want.NONE)
     yield _refuse_if(inode.is_dir and bool(want & Want.W), Rule.WRONG_TYPE, Errno.EISDIR)
-    yield _refuse_if(inode.type.is_device and mount.nodev, Rule.NODEV, Errno.EACCES)
+    yield _refuse_if(inode.type.is_device and mount.no_devices, Rule.NODEV, Errno.EACCES)
     yield permission(cred, inode, mount, want, "object")
     if inode.append_only:
         truncates = flags.truncate and not inode.type.is_special
@@ -350,6 +348,10 @@ def chmod_result(cred: Cred, inode: Inode, mode: int) -> Inode:
     return replace(inode, mode=mode, acl=inode.acl and inode.acl.with_mode(mode))
 
 
+_LOOKS_AT_FLAGS_AGAIN = frozenset({"ext2", "ext3", "ext4", "f2fs"})
+"""Filesystems that refuse a fixed inode even a chown that changes nothing (``ext4_setattr``)."""
+
+
 @_in_order
 def chown(cred: Cred, inode: Inode, mount: Mount, uid: Uid | None, gid: Gid | None) -> Checks:
     """chown(2) (``chown_common``, ``notify_change``, ``setattr_prepare``).
@@ -366,9 +368,10 @@ def chown(cred: Cred, inode: Inode, mount: Mount, uid: Uid | None, gid: Gid | No
     if uid is not None or gid is not None:
         yield from _not_fixed(inode)
     drops_set_id = not inode.is_dir and _chown_drops(cred, inode)
-    if uid is None and gid is None and not drops_set_id:
-        return
     yield from _chown_representable(inode, mount, new_uid, new_gid)
+    if mount.sb.fstype in _LOOKS_AT_FLAGS_AGAIN:
+        yield _refuse_if(inode.immutable, Rule.IMMUTABLE, Errno.EPERM)
+        yield _refuse_if(inode.append_only and drops_set_id, Rule.APPEND_ONLY, Errno.EPERM)
     ok = (uid is None or _chown_ok(cred, inode, mount, new_uid)) and (
         gid is None or _chgrp_ok(cred, inode, mount, new_gid)
     )
@@ -427,20 +430,26 @@ def _chgrp_ok(cred: Cred, inode: Inode, mount: Mount, gid: Kgid | None) -> bool:
 
 
 def chown_result(cred: Cred, inode: Inode, uid: Kuid | None, gid: Kgid | None) -> Inode:
-    """The inode after an allowed chown to host ids: set-id bits go, for root too."""
-    mode = inode.mode
-    if not inode.is_dir:
-        if _chown_drops(cred, inode) and mode & S_ISGID:
-            in_group = _in_group_or_capable(cred, inode, inode.gid)
-            if mode & 0o010 or not in_group:
-                mode &= ~S_ISGID
-        mode &= ~S_ISUID
-    return replace(
+    """The inode after an allowed chown to host ids: set-id bits go, for root too.
+
+    A mode that has to change at all loses a setgid bit that the subject could not set, on the
+    old owner's file or on the new one's (``setattr_prepare``, ``setattr_copy``).
+    """
+    owned = replace(
         inode,
-        mode=mode,
         uid=inode.uid if uid is None else uid,
         gid=inode.gid if gid is None else gid,
     )
+    if inode.is_dir or not _chown_drops(cred, inode):
+        return owned
+    mode = inode.mode & ~S_ISUID
+    may_keep = all(
+        _in_group_or_capable(cred, of, g)
+        for of, g in ((inode, inode.gid), (inode, owned.gid), (owned, owned.gid))
+    )
+    if mode & 0o010 or not may_keep:
+        mode &= ~S_ISGID
+    return replace(owned, mode=mode)
 
 
 @_in_order
@@ -487,6 +496,18 @@ def set_acl(
     yield _refuse_if(not storable, Rule.UNREPRESENTABLE, Errno.EINVAL)
 
 
+def set_acl_result(cred: Cred, inode: Inode, acl: Acl, *, default: bool = False) -> Inode:
+    """The inode after an allowed :func:`set_acl` (``posix_acl_update_mode``): the mode follows an
+    access ACL, a minimal one is only that, and setgid goes where the subject is not in the group.
+    """
+    if default:
+        return replace(inode, default_acl=acl)
+    mode = inode.mode & ~0o777 | acl.mode
+    if not _in_group_or_capable(cred, inode, inode.gid):
+        mode &= ~S_ISGID
+    return replace(inode, mode=mode, acl=acl if acl.is_extended else None)
+
+
 @_in_order
 def execute(cred: Cred, inode: Inode, mount: Mount) -> Checks:
     """execve(2) of a file (``do_open_execat``); what is in the file is not asked."""
@@ -508,10 +529,15 @@ def created(
     """The inode that an allowed create makes, as the mount will show it.
 
     ``inode_init_owner``, ``mode_strip_sgid``, ``posix_acl_create``: the gid is the parent's under
-    setgid, mkdir inherits setgid, a default ACL on the parent replaces the umask.
+    setgid, mkdir inherits setgid (and takes no set-id bit from ``mode``), a default ACL on the
+    parent replaces the umask.  A symlink is 0777 and has no ACL.
     """
     is_dir = type is FileType.DIRECTORY
     gid = parent.gid if parent.setgid else cred.fsgid
+    if type is FileType.SYMLINK:
+        return Inode(uid=cred.fsuid, gid=gid, mode=0o777, type=type)
+    if is_dir:
+        mode &= 0o777 | S_ISVTX
     if (
         not is_dir
         and parent.setgid

@@ -3,6 +3,9 @@
 Mirrors ``link_path_walk``, ``may_lookup`` and ``may_follow_link`` (``fs/namei.c``).  The hops are
 facts that somebody read before (``host/view.py``); here it is only decided whether these
 credentials would have come through.
+
+Past twenty links Linux may say ELOOP where this says EACCES: a link that ``may_follow_link``
+refuses makes it walk once more from the start, and it goes on counting.
 """
 
 from __future__ import annotations

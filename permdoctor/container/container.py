@@ -57,7 +57,8 @@ class EngineInfo:
 
     ``endpoint`` as a person would write it (``unix:///var/run/docker.sock``).  ``remapped_root``
     is the (uid, gid) tail of DockerRootDir under userns-remap, ``None`` otherwise.  ``rootless``
-    with ``rootless_uid`` the host uid the daemon runs as (``None`` where not known).
+    with ``rootless_uid`` the host uid the daemon runs as (``None`` where not known).  ``pid`` is
+    the host's pid of the process that listens, where it is known.
     ``bind_idmap`` says whether it can idmap a bind (API >= 1.56).
     """
 
@@ -69,6 +70,7 @@ class EngineInfo:
     remapped_root: tuple[int, int] | None = None
     rootless: bool = False
     rootless_uid: int | None = None
+    pid: int | None = None
     selinux: bool = False
     bind_idmap: bool = False
 

@@ -89,12 +89,14 @@ class DockerEngine:
         self._info = None
         facts = read_json(pending, self.endpoint.url)
         self._same_kernel(facts)
-        return engine_from_info(
+        peer = self.peer
+        info = engine_from_info(
             facts,
             {"ApiVersion": self.api_version},
             self.endpoint.url,
-            rootless_uid=self.peer.uid if self.peer else None,
+            rootless_uid=peer.uid if peer else None,
         )
+        return replace(info, pid=peer.pid if peer else None)
 
     @property
     def peer(self) -> Peer | None:

@@ -44,6 +44,11 @@ def walk(where: Where, path: bytes, follow: bool = True) -> Walk:
     return _view(where).walk(path, follow=follow)
 
 
+def read_file(where: Where, path: bytes, limit: int) -> bytes:
+    """The beginning of a regular file.  Raises ``CannotCheckError``."""
+    return _view(where).read_file(path, limit)
+
+
 def identity(where: Where, path: bytes) -> tuple[int, int] | None:
     """(device, inode) of what a path leads to, ``None`` where it leads nowhere."""
     found = walk(where, path)

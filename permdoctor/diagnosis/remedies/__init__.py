@@ -27,15 +27,18 @@ from permdoctor.diagnosis.report import Remedy
 from permdoctor.diagnosis.shell import quote
 from permdoctor.kernel.filesystems import FAKED_OWNERS, SERVER_DECIDES, is_fuse
 
+LAST_RESORT = 90
+"""Ranks from here on come after everything else, even what breaks somebody."""
+
 
 def remedies_for(case: Case) -> tuple[Remedy, ...]:
     """All that helps, best first: proven before advice, harmless before harmful, by rank."""
-    ranked: list[tuple[tuple[bool, int], Remedy]] = []
+    ranked: list[tuple[tuple[bool, bool, int], Remedy]] = []
     for draft in drafts(case):
         proven = prove(draft, case)
         if proven is not None:
             breaks = any(i.breaks for i in proven.impacts)
-            ranked.append(((breaks, draft.rank), proven))
+            ranked.append(((draft.rank >= LAST_RESORT, breaks, draft.rank), proven))
     return tuple(r for _, r in sorted(ranked, key=lambda r: r[0]))
 
 

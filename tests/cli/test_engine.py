@@ -141,20 +141,20 @@ def test_hostile_names_of_a_real_container(lab: Lab, dockerd: Engine) -> None:
         box.rm()
 
 
-def test_a_process_needs_no_engine() -> None:
-    with subprocess.Popen(["sleep", "60"]) as process:
-        done = permdoctor("check", "--pid", str(process.pid), DOCKER_HOST="unix:///nonexistent")
-        process.kill()
-    assert done.returncode in (0, 1)
-    assert done.stdout.startswith(f"pid {process.pid}: ")
+def test_a_process_needs_no_engine(refused: Box) -> None:
+    """And is judged alike."""
+    done = permdoctor("check", "--pid", str(refused.pid()), DOCKER_HOST="unix:///nonexistent")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith(f"pid {refused.pid()}: 1 error")
+    assert "error PD101" in done.stdout
 
 
 @pytest.mark.parametrize("form", ["table", "json", "explain"])
-def test_what_costs_is_not_imported(form: str) -> None:
+def test_what_costs_is_not_imported(refused: Box, form: str) -> None:
     """Neither rich nor docker-py nor structlog for a check in a pipe; msgspec for what uses it."""
     done = python(
         "from permdoctor.cli import main\n"
-        f"import os; main(['check', '--pid', str(os.getppid()), '--format', '{form}'])\n"
+        f"main(['check', '--pid', '{refused.pid()}', '--format', '{form}'])\n"
         "heavy = {'rich', 'docker', 'structlog', 'requests', 'jsonschema', 'watchdog'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )

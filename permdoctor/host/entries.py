@@ -20,6 +20,7 @@ from permdoctor.kernel.mount import Mount
 
 SAMPLES = 3
 SAMPLE_BYTES = 4096
+OTHER_STOPPED = "stopped with the other worker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,13 @@ class Node:
     ``fd`` is -1 while it is not open.
     """
 
-    __slots__ = ("facts", "fd", "name", "parent", "pending")
+    __slots__ = ("facts", "fd", "length", "name", "parent", "pending")
 
     def __init__(self, parent: Node | None, name: bytes, facts: Facts) -> None:
         self.parent = parent
         self.name = name
+        self.length = 0 if parent is None else parent.length + len(name) + 1
+        """Of its path, in bytes."""
         self.facts = facts
         self.fd = -1
         self.pending = 0
@@ -85,11 +88,13 @@ class Counters:
     stopped: str = ""
 
     def add(self, other: Counters) -> None:
+        """Sums; ``stopped`` is ours if we have a reason of our own."""
         self.entries += other.entries
         self.unreadable += other.unreadable
         self.vanished += other.vanished
         self.foreign_mounts += other.foreign_mounts
-        self.stopped = self.stopped or other.stopped
+        if other.stopped and self.stopped in ("", OTHER_STOPPED):
+            self.stopped = other.stopped
 
 
 def path_of(node: Node, name: bytes = b"") -> bytes:

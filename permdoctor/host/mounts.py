@@ -51,15 +51,24 @@ def mount_of(info: MountInfo, userns: UserNs, idmap: MountIdMap | None, acls: bo
     )
 
 
-def mount_of_fd(fd: int, acls: bool) -> Mount:
-    """What fstatvfs(3) tells of a mount that mountinfo does not list (a detached one)."""
+def mount_of_fd(fd: int, like: MountInfo | None, userns: UserNs, acls: bool) -> Mount:
+    """A mount that mountinfo does not list, for it lies above a chroot or was detached.
+
+    Its flags are those of fstatvfs(3); ``like`` is another mount of the same superblock.
+    """
     flags = os.fstatvfs(fd).f_flag
+    fstype = b"unknown" if like is None else like.fstype
     return Mount(
         read_only=bool(flags & _ST_RDONLY),
         noexec=bool(flags & _ST_NOEXEC),
         nosuid=bool(flags & _ST_NOSUID),
         nodev=bool(flags & _ST_NODEV),
-        sb=Superblock(fstype="unknown", acls=acls),
+        sb=Superblock(
+            fstype=fstype.decode("utf-8", "backslashreplace"),
+            read_only=like is not None and like.sb_read_only,
+            acls=acls,
+            userns=userns,
+        ),
     )
 
 

@@ -16,17 +16,17 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import islice
 
-from permdoctor.host.entries import Counters, Facts, Node, path_of
+from permdoctor.host.entries import OTHER_STOPPED, Counters, Facts, Node, path_of
 from permdoctor.host.scan import Lease, Scanner
 
 PARCEL_BYTES = 40_000
 _PARCEL_NAMES = 1024
+_PARCEL_DIRS = 512
 _GIVE_PATH = 2048
-_LEASE = 4096
 _UNDER_WAY = 2
 _LENGTH = struct.Struct("=I")
-OTHER_STOPPED = "stopped with the other worker"
 HELPER_DIED = "stopped: the second worker died"
 
 
@@ -102,7 +102,7 @@ class Page:
         self._words[4 * side + word] = value
 
     def take(self, want: int) -> int:
-        """Up to ``want`` entries of the budget; a negative number gives some back."""
+        """Up to ``want`` entries of the budget."""
         fcntl.lockf(self._fd, fcntl.LOCK_EX)
         try:
             got = min(want, self._words[self._LEFT])
@@ -118,20 +118,14 @@ class Page:
 
 
 class SharedLease(Lease):
-    """A part of the budget, taken from the page in pieces; what is left over is put back."""
+    """The budget of both, on the page.  Taken batch by batch, so nobody holds any in stock."""
 
     def __init__(self, page: Page) -> None:
         super().__init__(0)
         self._page = page
 
     def take(self, want: int) -> int:
-        if self.left < want:
-            self.left += self._page.take(max(_LEASE, want))
-        return super().take(want)
-
-    def put_back(self) -> None:
-        self._page.take(-self.left)
-        self.left = 0
+        return self._page.take(want)
 
 
 class Peer:
@@ -146,8 +140,8 @@ class Peer:
         self.received = 0
         self.dead = False
         self._base = scanner.counters.entries
-        self.lease = SharedLease(page)
-        scanner.lease = self.lease
+        if not scanner.job.budget.deep:
+            scanner.lease = SharedLease(page)
         scanner.tick = self.tick
 
     @property
@@ -213,8 +207,7 @@ class Peer:
 
     def _give_names(self, node: Node, names: Iterator[bytes]) -> bool:
         """The next names of the directory being listed."""
-        path = path_of(node)
-        if len(path) > _GIVE_PATH:
+        if node.length > _GIVE_PATH:
             return False
         taken: list[bytes] = []
         size = 0
@@ -225,28 +218,26 @@ class Peer:
             taken.append(name)
             size += len(name) + 8
         if taken:
-            self._give(Parcel(((path, node.facts),), tuple(taken)))
+            self._give(Parcel(((path_of(node), node.facts),), tuple(taken)))
         return bool(taken)
 
     def _give_dirs(self) -> None:
-        """The older half of the stack, as far as it fits: those stand for the larger subtrees."""
+        """Of the stack's older half, which stands for the larger subtrees, what fits."""
         stack = self.scanner.stack
-        dirs, size = [], 0
+        given: list[Node] = []
         kept: list[Node] = []
-        for i, node in enumerate(stack):
-            if 2 * i >= len(stack) - 1 or size > PARCEL_BYTES:
-                kept.extend(stack[i:])
-                break
-            path = path_of(node)
-            if len(path) > _GIVE_PATH:
+        size = 0
+        for node in islice(stack, min(len(stack) // 2, _PARCEL_DIRS)):
+            if node.length > _GIVE_PATH or size > PARCEL_BYTES:
                 kept.append(node)
                 continue
-            dirs.append((path, node.facts))
-            size += len(path) + 100
-            self.scanner.leave(node)
-        if dirs:
-            stack[:] = kept
-            self._give(Parcel(tuple(dirs)))
+            given.append(node)
+            size += node.length + 100
+        if given:
+            stack[: len(given) + len(kept)] = kept
+            self._give(Parcel(tuple((path_of(n), n.facts) for n in given)))
+            for node in given:
+                self.scanner.leave(node)
 
     def _give(self, parcel: Parcel) -> None:
         self.sent += 1
@@ -268,6 +259,5 @@ class Peer:
     def rest(self) -> None:
         """Nothing left here."""
         self.mark()
-        self.lease.put_back()
         self.page.put(self.side, Word.OWN, 0)
         self.page.put(self.side, Word.DONE, self.received)

@@ -76,6 +76,9 @@ class Budget:
 DEFAULT_BUDGET = Budget()
 
 
+UNLIMITED = 1 << 62
+
+
 class Lease:
     """How many more entries may be read.  Alone: a number; shared: see ``sharing.py``."""
 
@@ -109,7 +112,7 @@ class Scanner:
     def __init__(self, job: Job, root: Node, lease: Lease | None = None) -> None:
         self.job = job
         self.root = root
-        self.lease = lease or Lease(0)
+        self.lease = lease or Lease(UNLIMITED)
         self.counters = Counters()
         self.stack: list[Node] = []
         self.kinds: dict[Facts, dict[bytes, Kind]] = {}

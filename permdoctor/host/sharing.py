@@ -44,6 +44,7 @@ from permdoctor.host.peer import (
 )
 from permdoctor.host.scan import (
     DEFAULT_BUDGET,
+    UNLIMITED,
     AclMatters,
     Budget,
     Job,
@@ -243,7 +244,7 @@ def scan_tree(
         deadline=float("inf") if budget.deep else time.monotonic() + budget.seconds,
     )
     root = Node.root_of(root_fd, facts_of_fd(root_fd))
-    scanner = Scanner(job, root, Lease(1 << 62 if budget.deep else budget.entries))
+    scanner = Scanner(job, root, Lease(UNLIMITED if budget.deep else budget.entries))
     scanner.stack.append(root)
     try:
         return Caller(scanner, workers, progress).run()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import ExitStack
 from dataclasses import replace
 
 from permdoctor.diagnosis.facts import Walk
@@ -44,22 +45,23 @@ class View:
         self._mounts: tuple[MountInfo, ...] | None = None
         self._by_id: dict[int, Mount] = {}
         self._owner: UserNs | None = None
-        self._our_devices: frozenset[tuple[int, int]] | None = None
+        self._ours: tuple[MountInfo, ...] | None = None
 
     @classmethod
     def of_process(cls, pid: int, start: int | None = None) -> View:
         """The root of ``/proc/PID/root``.  Raises ``ProcessGone`` (also when ``start`` does not
         match) and ``NotPermitted``: /proc/PID/root needs ptrace rights over the process.
         """
-        proc = Proc(pid, start)
-        try:
-            root = proc.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            userns = userns_of(proc)
+        with ExitStack() as held:
+            proc = Proc(pid, start)
+            held.callback(proc.close)
+            root = proc.open("root", os.O_PATH | os.O_DIRECTORY)
+            held.callback(os.close, root)
             mnt_ns = proc.open("ns/mnt")
-        except BaseException:
-            proc.close()
-            raise
-        return cls(root_fd=root, proc=proc, userns=userns, mnt_ns=mnt_ns)
+            held.callback(os.close, mnt_ns)
+            view = cls(root_fd=root, proc=proc, userns=userns_of(proc), mnt_ns=mnt_ns)
+            held.pop_all()
+        return view
 
     @classmethod
     def of_host(cls) -> View:
@@ -87,6 +89,14 @@ class View:
         if self._mounts is None:
             self._mounts = parse_mountinfo(self._proc.read("mountinfo"))
         return self._mounts
+
+    @property
+    def our_mounts(self) -> tuple[MountInfo, ...]:
+        """Our own mounts: the host's, when run on the host."""
+        if self._ours is None:
+            with Proc(os.getpid()) as us:
+                self._ours = parse_mountinfo(us.read("mountinfo"))
+        return self._ours
 
     # --- paths ---
 
@@ -162,12 +172,13 @@ class View:
         known = self._by_id.get(st.mnt_id)
         if known is not None:
             return known
-        info = self._find(st.mnt_id)
         is_link = stat.S_ISLNK(st.mode)
         acls = True if is_link else inodes.supports_acls(fd)
+        info = self._find(st.mnt_id)
         if info is None:
-            return mounts.mount_of_fd(fd, acls)
-        mount = self._describe(info, fd, acls=acls)
+            mount = self._unlisted(fd, st.dev, acls=acls)
+        else:
+            mount = self._describe(info, fd, acls=acls)
         if not is_link:
             self._by_id[st.mnt_id] = mount
         return mount
@@ -182,6 +193,14 @@ class View:
                 return found
         return None
 
+    def _unlisted(self, fd: int, dev: int, *, acls: bool) -> Mount:
+        """The mount above a chroot is not in the process's mountinfo, its superblock may be."""
+        device = (os.major(dev), os.minor(dev))
+        listed = (*self.mounts, *self.our_mounts)
+        like = next((m for m in listed if (m.major, m.minor) == device), None)
+        userns = INITIAL if like is None else self._superblock_userns(like)
+        return mounts.mount_of_fd(fd, like, userns, acls)
+
     def _describe(self, info: MountInfo, fd: int | None, *, acls: bool = True) -> Mount:
         idmap = mounts.read_idmap(fd, self._mnt_ns) if fd is not None and info.idmapped else None
         return mounts.mount_of(info, self._superblock_userns(info), idmap, acls)
@@ -191,11 +210,8 @@ class View:
             return INITIAL
         if self._owner is None:
             self._owner = self._mnt_ns_owner()
-        if self._our_devices is None:
-            with Proc(os.getpid()) as us:
-                ours = parse_mountinfo(us.read("mountinfo"))
-            self._our_devices = frozenset((m.major, m.minor) for m in ours)
-        return mounts.superblock_userns(info, self._our_devices, self._owner)
+        ours = frozenset((m.major, m.minor) for m in self.our_mounts)
+        return mounts.superblock_userns(info, ours, self._owner)
 
     def _mnt_ns_owner(self) -> UserNs:
         """The user namespace that owns the mount namespace: the process's, or an ancestor."""

@@ -1,0 +1,1 @@
+"""The machine's side against the real machine: namespaces, filesystems, hostile trees."""

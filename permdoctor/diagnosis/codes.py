@@ -55,6 +55,7 @@ _TABLE: Final = (
     ("PD209", "source-deleted", "The source of a mount was deleted while it was in use"),
     ("PD210", "server-decides", "A server or another process has the last word: likely refused"),
     ("PD211", "lsm-may-refuse", "The mode bits allow it, SELinux or AppArmor may refuse"),
+    ("PD213", "probe-disagrees", "The kernel answered a probe differently than predicted"),
     ("PD301", "home-cache", "HOME cannot be written; libraries keep their caches there"),
     ("PD302", "new-files-owner", "Whom the files that the container makes will belong to"),
     ("PD303", "overflow-id", "65534 here: nobody, or an id without a mapping"),

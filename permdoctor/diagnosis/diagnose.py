@@ -50,6 +50,7 @@ def diagnose(facts: Facts) -> Report:
         findings.extend(_mount_findings(facts, bind, need, judgements))
     for walk in facts.places:
         findings.extend(_place_findings(facts, walk))
+    findings.extend(_disagreements(facts))
     findings.extend(_notes(facts, findings))
     findings.sort(key=lambda f: (-f.severity, f.target or b"", f.path, f.code, f.subject or 0))
     return Report(
@@ -366,6 +367,24 @@ def _root_refused(facts: Facts, bind: BindFacts, subject: Subject) -> bool:
         return True
     need = need_of(facts, bind.bind).need
     return not judge(subject.cred, bind.walk.hops, need, facts.sysctls).allowed
+
+
+def _disagreements(facts: Facts) -> Iterator[Finding]:
+    """Where the kernel said otherwise than we did: never hidden."""
+    for p in facts.probes:
+        if p.agrees is not False:
+            continue
+        who = facts.subjects[p.subject].label
+        yield Finding(
+            code="PD213",
+            severity=Severity.WARNING,
+            title=f"{printable(p.target)}: {p.want} as {who}: predicted {p.predicted}, "
+            f"the kernel says {p.observed}",
+            target=p.target,
+            path=p.target,
+            subject=p.subject,
+            detail=(p.note,) if p.note else (),
+        )
 
 
 def _notes(facts: Facts, findings: list[Finding]) -> Iterator[Finding]:

@@ -1,0 +1,137 @@
+"""With fewer rights, and with filesystems that do not answer: honest, never confident, no crash."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+
+from permdoctor.app.check import CheckRequest, check
+from permdoctor.app.demo import demo
+from permdoctor.config import Check, Config
+from permdoctor.diagnosis.report import CheckResult, Report, Severity
+from permdoctor.errors import PermdoctorError
+from tests.lab.engine import Engine
+from tests.lab.lab import Lab
+from tests.lab.needs import MissingError
+from tests.lab.silent import silent_fuse
+
+T = TypeVar("T")
+
+
+def as_user(uid: int, gid: int, do: Callable[[], T]) -> T:
+    """What ``do`` returns, or raises, as an ordinary user."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+            answer: object = do()
+        except BaseException as e:  # noqa: BLE001 - it is raised again on the other side
+            answer = e
+        with os.fdopen(write, "wb") as f:
+            pickle.dump(answer, f)
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as f:
+        result = pickle.load(f)
+    os.waitpid(pid, 0)
+    if isinstance(result, BaseException):
+        raise result
+    return result  # type: ignore[no-any-return]
+
+
+def codes(report: Report) -> list[str]:
+    return [f.code for f in report.findings if f.severity > Severity.INFO]
+
+
+@pytest.mark.engine
+def test_an_ordinary_user_of_the_engine_gets_no_confident_answer(lab: Lab, dockerd: Engine) -> None:
+    source = lab.directory(4242, 4242, 0o755)
+    group = os.stat(dockerd.socket).st_gid
+    box = dockerd.run("-u", "4242:4242", "-v", f"{source}:/data")
+    try:
+        request = CheckRequest(names=(box.name,), hosts=(dockerd.host,))
+        result: CheckResult = as_user(5000, group, lambda: check(request))
+    finally:
+        box.rm()
+    (report,) = result.reports
+    assert codes(report) == []
+    assert report.judged is False
+    assert result.exit_status(Severity.ERROR) == 3
+    assert report.subjects[0].cred.fsuid == 4242
+    assert report.mounts[0].owner == "4242:4242"
+    missing = [s for s in report.skipped if "view" in s.what or "mounts" in s.what]
+    assert missing
+    assert all("root" in s.hint for s in missing)
+
+
+@pytest.mark.engine
+def test_what_is_certain_is_said_without_root(lab: Lab, dockerd: Engine) -> None:
+    source = lab.directory(0, 0, 0o755)
+    group = os.stat(dockerd.socket).st_gid
+    box = dockerd.run("-u", "4242:4242", "-v", f"{source}:/data")
+    try:
+        request = CheckRequest(names=(box.name,), hosts=(dockerd.host,))
+        result: CheckResult = as_user(5000, group, lambda: check(request))
+    finally:
+        box.rm()
+    assert codes(result.reports[0]) == ["PD101"]
+    assert result.exit_status(Severity.ERROR) == 1
+
+
+@pytest.mark.engine
+def test_a_socket_that_is_not_permitted(lab: Lab, dockerd: Engine) -> None:
+    request = CheckRequest(names=("any",), hosts=(dockerd.host,))
+    with pytest.raises(PermdoctorError, match="ermi") as e:
+        as_user(5000, 5000, lambda: check(request))
+    assert e.value.hint
+    assert e.value.exit_status == 3
+
+
+@pytest.mark.engine
+def test_a_mount_that_does_not_answer_does_not_stop_the_others(lab: Lab, dockerd: Engine) -> None:
+    """The dead one comes while the container runs: the engine itself would hang at its start."""
+    outer, alive = lab.directory(), lab.directory(0, 0, 0o755)
+    (outer / "dead").mkdir()
+    options = ("-v", f"{outer}:/outer:ro,rslave", "-v", f"{alive}:/quick")
+    box = dockerd.run("-u", "1001:1001", *options)
+    try:
+        with silent_fuse(str(outer / "dead")):
+            config = Config(check=Check(deadline_seconds=0.5, budget_seconds=0.5))
+            begun = time.monotonic()
+            request = CheckRequest(names=(box.name,), hosts=(dockerd.host,), config=config)
+            report = check(request).reports[0]
+            took = time.monotonic() - begun
+    except MissingError as e:
+        pytest.skip(str(e))
+    finally:
+        box.rm()
+    assert codes(report) == ["PD101"]
+    assert report.findings[0].target == b"/quick"
+    assert report.judged is False
+    silent = [s for s in report.skipped if "no answer within" in s.reason]
+    assert [s for s in silent if "/outer/dead" in s.what]
+    assert took < 10
+
+
+def test_the_demo_finds_its_fault_and_leaves_nothing(lab: Lab) -> None:
+    before = set(os.listdir("/tmp"))
+    report = demo().reports[0]
+    assert codes(report) == ["PD101"]
+    assert [p.agrees for p in report.probes] == [True] * len(report.probes)
+    assert report.findings[0].remedies[0].name == "chown-directory"
+    assert not [n for n in set(os.listdir("/tmp")) - before if n.startswith("permdoctor-demo")]
+
+
+def test_the_demo_says_what_an_ordinary_user_lacks(lab: Lab) -> None:
+    """uid 5000 has no range in /etc/subuid."""
+    with pytest.raises(PermdoctorError, match="second user id") as e:
+        as_user(5000, 5000, demo)
+    assert "/etc/subuid" in (e.value.hint or "")

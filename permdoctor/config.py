@@ -1,21 +1,16 @@
 """The configuration file: TOML in, one frozen ``Config`` out.
 
 Only what exists is accepted: an unknown key is an error that names the nearest known one.  Every
-error names the file, the line and the key.  Options of the command line win over the file; that
-is the commands' business, not this module's.
+error names the file, the line and the key (``config_errors.py``).  Options of the command line
+win over the file; that is the commands' business, not this module's.
 """
 
 from __future__ import annotations
 
-import difflib
-import enum
 import os
-import re
 import stat
-import tomllib
-import typing
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -86,6 +81,8 @@ def load(named: str | None, environ: Mapping[str, str]) -> Config:
 
 def from_toml(text: str, file: str) -> Config:
     """Parse.  ``file`` is only named in errors.  Raises ``UsageError``."""
+    import tomllib
+
     shown = printable(file)
     try:
         document = tomllib.loads(text)
@@ -96,7 +93,9 @@ def from_toml(text: str, file: str) -> Config:
     try:
         return msgspec.convert(document, Config)
     except msgspec.ValidationError as e:
-        raise _explain(str(e), text, shown) from None
+        from permdoctor.config_errors import explained
+
+        raise explained(str(e), Config, text, shown) from None
 
 
 def _read(file: str, *, named: bool) -> str:
@@ -143,109 +142,3 @@ def _read_all(fd: int) -> bytes:
     while len(data) <= MAX_BYTES and (more := os.read(fd, MAX_BYTES + 1 - len(data))):
         data += more
     return data
-
-
-# What msgspec says of a wrong value, made into a line, a key and a suggestion.
-
-_ERROR = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<at>[^`]*)`)?$", re.DOTALL)
-_UNKNOWN = re.compile(r"unknown field `(?P<key>.*)`$", re.DOTALL)
-_MISSING = re.compile(r"missing required field `(?P<key>.*)`$", re.DOTALL)
-
-Key = tuple[str | int, ...]
-
-
-def _explain(message: str, text: str, shown: str) -> UsageError:
-    match = _ERROR.match(message)
-    assert match is not None
-    what, at = match["what"], _key(match["at"] or "")
-    hint = None
-    if unknown := _UNKNOWN.search(what):
-        known = _fields(at)
-        at = (*at, unknown["key"])
-        near = difflib.get_close_matches(unknown["key"], known, 1)
-        what = "no such key"
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-    elif missing := _MISSING.search(what):
-        what = f"{missing['key']} is missing"
-    elif values := _values(_type_at(at)):
-        what = f"expected one of {', '.join(values)}"
-    else:
-        what = what[:1].lower() + what[1:].replace("`", "")
-        what = what.replace("str matching regex '^/'", "an absolute path")
-    return UsageError(f"{shown}:{_line(text, at)}: {_dotted(at)}: {what}", hint=hint)
-
-
-def _key(at: str) -> Key:
-    """``.need[0].path`` as ``("need", 0, "path")``."""
-    return tuple(
-        int(part[1:-1]) if part[0] == "[" else part[1:]
-        for part in re.findall(r"\.[A-Za-z0-9_-]+|\[\d+\]", at)
-    )
-
-
-def _dotted(key: Key) -> str:
-    """The key as a person would name it: ``need[2].path`` for the second ``[[need]]``."""
-    parts = (f"[{p + 1}]" if isinstance(p, int) else "." + printable(p) for p in key)
-    return "".join(parts).lstrip(".")
-
-
-def _type_at(key: Key) -> Any:
-    """The declared type of a key."""
-    at: Any = Config
-    for part in key:
-        if isinstance(part, int):
-            at = typing.get_args(at)[0]
-        elif isinstance(at, type) and issubclass(at, msgspec.Struct):
-            at = typing.get_type_hints(at).get(part, Any)
-    return at
-
-
-def _fields(key: Key) -> list[str]:
-    at = _type_at(key)
-    return [f.encode_name for f in msgspec.structs.fields(at)]
-
-
-def _values(declared: Any) -> tuple[str, ...]:
-    if typing.get_origin(declared) is Literal:
-        return tuple(str(v) for v in typing.get_args(declared))
-    if isinstance(declared, type) and issubclass(declared, enum.Enum):
-        return tuple(str(v.value) for v in declared)
-    return ()
-
-
-_HEADER = re.compile(r"^\s*(\[\[?)\s*([A-Za-z0-9_.\-\s\"']+?)\s*\]")
-_ASSIGNMENT = re.compile(r"^\s*([A-Za-z0-9_\-.\"' ]+?)\s*=")
-
-
-def _line(text: str, key: Key) -> int:
-    """The line (from 1) where a key stands, or the nearest of its tables that has one."""
-    lines = {at: number for number, at in reversed(list(_keys(text)))}
-    while key and key not in lines:
-        key = key[:-1]
-    return lines.get(key, 1)
-
-
-def _keys(text: str) -> Iterator[tuple[int, Key]]:
-    """Every table header and assignment with its line.  Values over several lines may look like
-    keys of their own; they are then keys that nobody asks for.
-    """
-    table: Key = ()
-    counts: dict[str, int] = {}
-    for number, line in enumerate(text.split("\n"), 1):
-        if header := _HEADER.match(line):
-            names = _names(header[2])
-            if header[1] == "[[":
-                dotted = ".".join(names)
-                counts[dotted] = counts.get(dotted, -1) + 1
-                table = (*names, counts[dotted])
-            else:
-                table = names
-            yield number, table
-        elif assignment := _ASSIGNMENT.match(line):
-            names = _names(assignment[1])
-            for depth in range(1, len(names) + 1):
-                yield number, (*table, *names[:depth])
-
-
-def _names(dotted: str) -> tuple[str, ...]:
-    return tuple(part.strip().strip("\"'") for part in dotted.split("."))

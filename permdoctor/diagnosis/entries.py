@@ -1,16 +1,87 @@
-"""Remedies for entries below a mount's root: exactly those that are wrong, never a blanket -R."""
+"""Entries below a mount's root: the classes of a tree judged one by one, and their remedies.
+
+Remedies name exactly the entries that are wrong; never a blanket -R.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from permdoctor.container.needs import PathNeed
 from permdoctor.container.subject import Subject
+from permdoctor.diagnosis.causes import code_of_trouble
+from permdoctor.diagnosis.details import owner_label
 from permdoctor.diagnosis.facts import BindFacts, EntryClass, Facts
-from permdoctor.diagnosis.judge import EntryTrouble
-from permdoctor.diagnosis.report import Remedy
+from permdoctor.diagnosis.judge import EntryTrouble, judge_entry
+from permdoctor.diagnosis.report import Finding, Remedy, Severity
 from permdoctor.diagnosis.shell import path_argument
 from permdoctor.kernel.filesystems import SERVER_DECIDES
 from permdoctor.kernel.inode import FileType
+from permdoctor.kernel.text import printable
+from permdoctor.kernel.verdict import Verdict
+
+
+def entry_findings(
+    facts: Facts, bind: BindFacts, need: PathNeed, subject: int
+) -> Iterator[Finding]:
+    """What lies below the root, by trouble: the classes of a tree judged one by one."""
+    if bind.tree is None:
+        return
+    s = facts.subjects[subject]
+    troubled: dict[EntryTrouble, list[tuple[EntryClass, Verdict]]] = {}
+    for c in bind.tree.classes:
+        if c.samples == (b"lost+found",) and c.inode.uid == 0:
+            continue  # mkfs made it, for fsck alone
+        trouble = judge_entry(s.cred, c.parent, c.inode, bind.bind.mount, need.need)
+        if trouble is not None:
+            troubled.setdefault(trouble[0], []).append((c, trouble[1]))
+    for kind, classes in troubled.items():
+        yield _entries(facts, bind, subject, kind, classes)
+
+
+_ENTRY_VERBS = {
+    EntryTrouble.UNREADABLE: "cannot read or search",
+    EntryTrouble.UNWRITABLE: "cannot change",
+    EntryTrouble.UNDELETABLE: "cannot delete",
+}
+
+
+def _entries(
+    facts: Facts,
+    bind: BindFacts,
+    subject: int,
+    kind: EntryTrouble,
+    classes: list[tuple[EntryClass, Verdict]],
+) -> Finding:
+    s, target = facts.subjects[subject], bind.bind.target
+    count = sum(c.count for c, _ in classes)
+    largest, verdict = max(classes, key=lambda c: c[0].count)
+    sample = target.rstrip(b"/") + b"/" + largest.samples[0]
+    steps = tuple(
+        replace(step, about=printable(sample)) if step.about == "object" else step
+        for step in verdict.steps
+    )
+    noun = "1 entry" if count == 1 else f"{count:,} entries"
+    return Finding(
+        code=code_of_trouble(kind),
+        severity=Severity.ERROR if kind is EntryTrouble.UNREADABLE else Severity.WARNING,
+        title=f"{s.label} {_ENTRY_VERBS[kind]} {noun} below {printable(target)}",
+        target=target,
+        path=target,
+        host_path=bind.bind.host_path,
+        subject=subject,
+        verdict=replace(verdict, steps=steps),
+        detail=tuple(
+            f"{c.count:,} x {c.inode.type.name.lower()} {owner_label(c.inode)} "
+            f"{c.inode.mode:04o}, such as {printable(c.samples[0])}"
+            for c, _ in sorted(classes, key=lambda c: -c[0].count)[:3]
+        ),
+        count=count,
+        samples=tuple(x for c, _ in classes for x in c.samples)[:3],
+        remedies=entry_remedies(facts, bind, s, kind, [c for c, _ in classes]),
+    )
+
 
 _NAMED = 3
 """So many entries are named one by one; more are found by owner and mode."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
 from permdoctor.app.neighbours import neighbours_of
-from permdoctor.app.predict import predict
 from permdoctor.app.progress import Progress
 from permdoctor.config import Config
 from permdoctor.container.binds import Bind
@@ -100,7 +99,7 @@ class Collector:
     def _own_facts(self, engine: Engine | None, container: Container) -> Facts:
         if not container.running:
             assert engine is not None
-            return predict(self, engine, container)
+            return self._predicted(engine, container)
         from permdoctor.app.live import live
 
         try:
@@ -109,7 +108,12 @@ class Collector:
             if engine is None:
                 raise
         again = engine.inspect(container.id)  # it stopped or restarted while we looked
-        return live(self, again) if again.running else predict(self, engine, again)
+        return live(self, again) if again.running else self._predicted(engine, again)
+
+    def _predicted(self, engine: Engine, container: Container) -> Facts:
+        from permdoctor.app.predict import predict
+
+        return predict(self, engine, container)
 
     # -- reading, with what goes wrong -----------------------------------------------------
 

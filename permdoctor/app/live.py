@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from permdoctor.app.probing import probe_mounts, probe_path
 from permdoctor.container.binds import Bind, SourceState, mounts_of
 from permdoctor.container.container import Container, MountKind, RequestedMount
 from permdoctor.container.subject import Basis, Subject
@@ -60,6 +59,8 @@ def live(collector: Collector, container: Container) -> Facts:
     )
     if not collector.options.probe or not may_look:
         return facts
+    from permdoctor.app.probing import probe_mounts, probe_path
+
     seconds = collector.options.config.check.deadline_seconds
     if collector.options.shallow:
         asked = {path for path, _ in collector.options.needs}

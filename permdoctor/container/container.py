@@ -129,3 +129,11 @@ class Container:
 
     def label(self, name: str) -> str | None:
         return next((v for k, v in self.labels if k == name), None)
+
+
+ENGINE_SOCKETS = (b"docker.sock", b"podman.sock", b"containerd.sock", b"crio.sock")
+
+
+def is_engine_socket(path: bytes) -> bool:
+    """Whether a path is called like the control socket of a container engine."""
+    return path.rsplit(b"/", 1)[-1] in ENGINE_SOCKETS

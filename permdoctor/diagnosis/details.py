@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from permdoctor.diagnosis.case import Case
 from permdoctor.diagnosis.causes import owner_unmapped
 from permdoctor.diagnosis.judge import Phase
-from permdoctor.diagnosis.remedies.case import Case
 from permdoctor.kernel.ids import OVERFLOW_ID
 from permdoctor.kernel.inode import Inode
 from permdoctor.kernel.text import printable

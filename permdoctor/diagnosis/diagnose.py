@@ -13,6 +13,7 @@ from permdoctor.container.binds import Bind, SourceState, covering
 from permdoctor.container.container import MountKind
 from permdoctor.container.needs import Need, NeedSource, PathNeed, clean_path, default_need
 from permdoctor.container.subject import Subject
+from permdoctor.diagnosis.case import Case
 from permdoctor.diagnosis.causes import code_of
 from permdoctor.diagnosis.details import details, owner_label
 from permdoctor.diagnosis.entries import entry_findings
@@ -22,8 +23,6 @@ from permdoctor.diagnosis.hostpath import host_path_of
 from permdoctor.diagnosis.judge import Judgement, Phase, judge
 from permdoctor.diagnosis.notes import disagreements, notes
 from permdoctor.diagnosis.outside import outside_the_model
-from permdoctor.diagnosis.remedies import remedies_for
-from permdoctor.diagnosis.remedies.case import Case
 from permdoctor.diagnosis.report import Access, Finding, MountReport, Remedy, Report, Severity
 from permdoctor.diagnosis.shell import path_argument
 from permdoctor.diagnosis.start import start_findings
@@ -158,6 +157,8 @@ def _refusing(facts: Facts, judgement: Judgement) -> bytes | None:
 
 
 def _refusal(case: Case, subject: int, severity: Severity, code: str | None = None) -> Finding:
+    from permdoctor.diagnosis.remedies import remedies_for  # the healthy need none of it
+
     j = case.judgement
     assert j.phase is not None
     path = case.need.path

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from permdoctor.container.container import MountKind
+from permdoctor.container.container import MountKind, is_engine_socket
 from permdoctor.container.needs import Need, PathNeed
 from permdoctor.diagnosis.facts import BindFacts, EntryClass, Facts, Neighbour
 from permdoctor.diagnosis.judge import judge, judge_entry
-from permdoctor.diagnosis.remedies.case import is_engine_socket
 from permdoctor.diagnosis.report import Finding, Remedy, Severity
 from permdoctor.diagnosis.shell import path_argument
 from permdoctor.kernel.cred import Cred

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from permdoctor.container.container import MountKind
 from permdoctor.container.needs import Need
-from permdoctor.diagnosis.remedies.case import Case, Draft, advice, shown
+from permdoctor.diagnosis.case import Case
 from permdoctor.diagnosis.remedies.container_side import (
     airflow,
     device,
@@ -20,6 +20,7 @@ from permdoctor.diagnosis.remedies.container_side import (
     read_only_mount,
     run_as_owner,
 )
+from permdoctor.diagnosis.remedies.draft import Draft, advice, shown
 from permdoctor.diagnosis.remedies.host_side import acl_user, chmod_group, chown, shared_group
 from permdoctor.diagnosis.remedies.image_side import in_the_image, tmpfs
 from permdoctor.diagnosis.remedies.proof import prove

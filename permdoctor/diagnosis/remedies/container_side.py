@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from permdoctor.diagnosis.remedies.case import (
-    Case,
-    Draft,
-    advice,
-    ids_of,
-    is_engine_socket,
-    shown,
-    writable_place,
-)
+from permdoctor.container.container import is_engine_socket
+from permdoctor.diagnosis.case import Case
+from permdoctor.diagnosis.remedies.draft import Draft, advice, ids_of, shown, writable_place
 from permdoctor.diagnosis.report import Remedy
 from permdoctor.diagnosis.shell import quote
 from permdoctor.kernel.caps import DOCKER_DEFAULT, Cap

@@ -6,14 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from permdoctor.container.needs import Need
-from permdoctor.diagnosis.remedies.case import (
-    Case,
-    Draft,
-    letters,
-    rwx,
-    shown,
-    verbs,
-)
+from permdoctor.diagnosis.case import Case
+from permdoctor.diagnosis.remedies.draft import Draft, letters, rwx, shown, verbs
 from permdoctor.diagnosis.report import Remedy
 from permdoctor.kernel.acl import Tag, from_mode
 from permdoctor.kernel.ids import Gid, Kgid

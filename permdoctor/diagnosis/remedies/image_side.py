@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from permdoctor.diagnosis.case import Case
 from permdoctor.diagnosis.judge import Phase
-from permdoctor.diagnosis.remedies.case import (
-    Case,
-    Draft,
-    advice,
-    ids_of,
-    writable_place,
-)
+from permdoctor.diagnosis.remedies.draft import Draft, advice, ids_of, writable_place
 from permdoctor.diagnosis.report import Remedy
 from permdoctor.diagnosis.shell import quote
 from permdoctor.kernel.text import printable

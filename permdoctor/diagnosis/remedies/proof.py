@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from permdoctor.container.needs import Need
+from permdoctor.diagnosis.case import Case
 from permdoctor.diagnosis.facts import Neighbour
 from permdoctor.diagnosis.judge import Phase, ask, judge, operations_for
-from permdoctor.diagnosis.remedies.case import (
-    Case,
-    Draft,
-    ids_of,
-)
+from permdoctor.diagnosis.remedies.draft import Draft, ids_of
 from permdoctor.diagnosis.report import Impact, Remedy
 from permdoctor.kernel.cred import Cred
 from permdoctor.kernel.inode import Inode

@@ -1,68 +1,19 @@
-"""One refusal, with everything a remedy may ask about, and the words remedies share."""
+"""A remedy before its proof, and the words that remedies share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from permdoctor.container.container import MountKind
-from permdoctor.container.needs import Need, PathNeed
+from permdoctor.container.needs import Need
 from permdoctor.container.subject import Subject
-from permdoctor.diagnosis.facts import BindFacts, Facts
-from permdoctor.diagnosis.judge import Judgement, Phase, judge, operations_for
+from permdoctor.diagnosis.case import Case
+from permdoctor.diagnosis.facts import Facts
+from permdoctor.diagnosis.judge import judge
 from permdoctor.diagnosis.report import Remedy
 from permdoctor.diagnosis.shell import path_argument
 from permdoctor.kernel.cred import Cred
 from permdoctor.kernel.inode import Inode
-from permdoctor.kernel.walk import Hop
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One refusal, with everything a remedy may ask about.
-
-    ``bind`` is ``None`` for a path of the image.  ``host_path`` is the refusing object's place
-    on the host, where it has one.
-    """
-
-    facts: Facts
-    code: str
-    subject: Subject
-    need: PathNeed
-    judgement: Judgement
-    hops: tuple[Hop, ...]
-    missing: bool = False
-    bind: BindFacts | None = None
-    host_path: bytes | None = None
-
-    @property
-    def at(self) -> Hop:
-        assert self.judgement.at is not None
-        return self.judgement.at
-
-    @property
-    def inode(self) -> Inode:
-        return self.at.inode
-
-    @property
-    def cred(self) -> Cred:
-        return self.subject.cred
-
-    @property
-    def bits(self) -> int:
-        """The rwx bits that the need asks of the refusing inode."""
-        if self.judgement.phase is Phase.WALK:
-            return 1
-        x = 1 if self.inode.is_dir else 0
-        writes = Phase.READ not in operations_for(self.need.need, self.inode) or self.need.need in (
-            Need.WRITE,
-            Need.OWN,
-        )
-        return (6 if writes else 4) | x
-
-    @property
-    def owner_is_a_user(self) -> bool:
-        """Whether the host owner is somebody who would miss the directory: not root."""
-        return self.inode.uid is not None and self.inode.uid != 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,14 +50,6 @@ def shown(case: Case) -> str:
 def ids_of(subject: Subject, cred: Cred) -> str:
     ns = subject.cred.userns
     return f"{ns.uid(cred.fsuid)}:{ns.gid(cred.fsgid)}"
-
-
-ENGINE_SOCKETS = (b"docker.sock", b"podman.sock", b"containerd.sock", b"crio.sock")
-
-
-def is_engine_socket(path: bytes) -> bool:
-    """Whether a path is called like the control socket of a container engine."""
-    return path.rsplit(b"/", 1)[-1] in ENGINE_SOCKETS
 
 
 def writable_place(facts: Facts, subject: Subject) -> bytes | None:

@@ -61,7 +61,7 @@ class Node:
     def __init__(self, parent: Node | None, name: bytes, facts: Facts) -> None:
         self.parent = parent
         self.name = name
-        self.length = 0 if parent is None else parent.length + len(name) + 1
+        self.length: int = 0 if parent is None else parent.length + len(name) + 1
         """Of its path, in bytes."""
         self.facts = facts
         self.fd = -1

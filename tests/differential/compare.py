@@ -7,11 +7,11 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from permdoctor.kernel.mount import Mount
-from permdoctor.kernel.verdict import Outcome
+from permdoctor.kernel.verdict import Errno, Outcome
 from tests.differential import scene
 from tests.differential.cases import Case
 from tests.differential.describe import describe
+from tests.differential.scene import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,14 @@ class Tally:
         self.disagreements += other.disagreements
 
 
+_KNOWN = {int(e): e.name for e in Errno}
+
+
 def name(code: int | None) -> str:
     """``EACCES``, or ``ok``."""
-    return "ok" if not code else errno.errorcode.get(code, str(code))
+    if not code:
+        return "ok"
+    return _KNOWN.get(code) or errno.errorcode.get(code, str(code))
 
 
 def verdict_differs(case: Case, answer: Any) -> str | None:
@@ -82,7 +87,7 @@ def verdict_differs(case: Case, answer: Any) -> str | None:
     return f"answered {answer}, not {case.answer}"
 
 
-def result_differs(case: Case, mount: Mount) -> str | None:
+def result_differs(case: Case, view: View) -> str | None:
     """What the kernel left behind, if it is not what the model predicted.
 
     Call it in the top directory (:meth:`scene.Builder.at_work`).
@@ -90,7 +95,7 @@ def result_differs(case: Case, mount: Mount) -> str | None:
     left = case.left
     if left is None:
         return None
-    there = mount.show(scene.stored(left.path))
+    there = view.show(scene.stored(left.path))
     expected = replace(left.inode, immutable=False, append_only=False, nlink=1)
     if there == expected:
         return None

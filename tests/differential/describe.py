@@ -86,5 +86,5 @@ def _mount(mount: Mount) -> str:
     words = [f for f in flags if getattr(mount, f)]
     if mount.idmap is not None:
         words.append(f"idmap(uid {_map(mount.idmap.uids)}, gid {_map(mount.idmap.gids)})")
-    sb = "ro " * mount.sb.read_only + mount.sb.fstype
+    sb = "ro " * mount.sb.read_only + "noacl " * (not mount.sb.acls) + mount.sb.fstype
     return f"{' '.join(words) or 'plain'} of {sb} in {_userns(mount.sb.userns)}"

@@ -60,9 +60,9 @@ class Round:
         fs = around.filesystems[self.kind]
         if self.kind == "tmpfs" and rng.random() < 0.4:
             fs = rng.choice(around.owned)
-        sb_read_only = rng.random() < 0.08
-        near = scene.draw_view(rng, fs, sb_read_only, around.maps)
-        far = scene.draw_view(rng, fs, sb_read_only, around.maps)
+        sb = scene.draw_superblock(rng, fs)
+        near = scene.draw_view(rng, fs, sb, around.maps)
+        far = scene.draw_view(rng, fs, sb, around.maps)
         try:
             return self._run(space, fs, near, far)
         finally:
@@ -120,16 +120,9 @@ class Round:
             credentials = None if a.subject is last else a.subject.credentials
             batch.append((credentials, a.case.call, a.case.args))
             last = a.subject
-        if not near.model.sb.read_only:
-            answers: list[object] = marshal.loads(
-                space.ask(marshal.dumps(batch), (near.fd, far.fd))
-            )
-            return answers
-        syscalls.set_superblock_read_only(fs.path, True)
-        try:
-            answers = marshal.loads(space.ask(marshal.dumps(batch), (near.fd, far.fd)))
-        finally:
-            syscalls.set_superblock_read_only(fs.path, False)
+        with scene.superblock_as(near.model.sb, fs):
+            answer = space.ask(marshal.dumps(batch), (near.fd, far.fd))
+        answers: list[object] = marshal.loads(answer)
         return answers
 
     def _compare(self, answers: list[object], world: World, near: View) -> Tally:
@@ -141,7 +134,7 @@ class Round:
             tally.count(a.case, self.kind)
             differs = verdict_differs(a.case, answer)
             if differs is None:
-                differs = result_differs(a.case, near.model)
+                differs = result_differs(a.case, near)
             if differs is None:
                 continue
             if a.cell is not None:
@@ -163,7 +156,7 @@ class CellPlace:
         self.object = scene.draw_inode(rng, pools, rng.choice(scene.OBJECT_TYPES))
         self.other: Inode | None = None
         self.target: Inode | None = None
-        show, show_far = near.model.show, far.model.show
+        show, show_far = near.show, far.show
         self.cell = Cell(number, show(self.parent), show(self.object))
         if rng.random() < 0.3:
             self.other = scene.draw_inode(rng, pools, FileType.DIRECTORY)
@@ -226,7 +219,7 @@ class WalkPlace:
 
     def __init__(self, number: int, pools: Pools, near: View, world: World) -> None:
         top = Inode(uid=Kuid(0), gid=Kgid(0), mode=0o755, type=FileType.DIRECTORY)
-        self.tree = Tree(world.rng, number, pools, near.model, top)
+        self.tree = Tree(world.rng, number, pools, near, top)
 
     def build(self, builder: Builder) -> None:
         self.tree.build(builder)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from random import Random
 
-from permdoctor.kernel.sysctls import Sysctls
 from tests.differential import rounds, scene, syscalls, sysctls
 from tests.differential.compare import Tally
 from tests.differential.rounds import Round
@@ -119,9 +118,7 @@ def run(plan: Plan, progress: Progress = lambda tally: None) -> Tally:
     return total
 
 
-def _repeat(
-    plan: Plan, number: int, set_sysctls: Callable[[Sysctls], None], worker: Connection
-) -> Tally:
+def _repeat(plan: Plan, number: int, set_sysctls: sysctls.Setter, worker: Connection) -> Tally:
     epoch = number // ROUNDS_OF_EPOCH
     set_sysctls(sysctls.draw(Random(f"{plan.seed}/phase {epoch // WORKERS}")))
     worker.send((epoch, [number]))

@@ -10,7 +10,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from permdoctor.kernel.acl import Acl, AclEntry, Tag
@@ -21,6 +21,8 @@ from tests.differential import aclxattr, ids, syscalls
 from tests.differential.spaces import MapForMounts
 
 KINDS = ("tmpfs", "ext4", "xfs", "btrfs")
+SWITCHES_ACLS = ("btrfs",)
+"""Those that still have a noacl option."""
 OBJECT_TYPES = (
     *(FileType.REGULAR,) * 8,
     *(FileType.DIRECTORY,) * 5,
@@ -57,8 +59,34 @@ class View:
     fd: int
     map: MapForMounts | None
 
+    def show(self, stored: Inode) -> Inode:
+        """As this mount shows it; without its ACLs where the superblock has none."""
+        if not self.model.sb.acls:
+            stored = replace(stored, acl=None, default_acl=None)
+        return self.model.show(stored)
 
-def draw_view(rng: Random, fs: Filesystem, sb_read_only: bool, maps: list[MapForMounts]) -> View:
+
+def draw_superblock(rng: Random, fs: Filesystem) -> Superblock:
+    """The flags it is to have while the cases are done."""
+    read_only = rng.random() < 0.07
+    acls = fs.kind not in SWITCHES_ACLS or rng.random() > 0.08
+    return Superblock(fstype=fs.kind, read_only=read_only, acls=acls, userns=fs.userns)
+
+
+@contextlib.contextmanager
+def superblock_as(sb: Superblock, fs: Filesystem) -> Iterator[None]:
+    """Give the filesystem these flags for a while."""
+    if sb.acls and not sb.read_only:
+        yield
+        return
+    syscalls.reconfigure(fs.path, *[b"noacl"] * (not sb.acls), *[b"ro"] * sb.read_only)
+    try:
+        yield
+    finally:
+        syscalls.reconfigure(fs.path, b"rw", *[b"acl"] * (not sb.acls))
+
+
+def draw_view(rng: Random, fs: Filesystem, sb: Superblock, maps: list[MapForMounts]) -> View:
     """A bind mount of the filesystem's top directory with drawn flags and id map."""
     roll = rng.random
     read_only, noexec, nodev, nosuid = roll() < 0.18, roll() < 0.12, roll() < 0.2, roll() < 0.1
@@ -72,7 +100,6 @@ def draw_view(rng: Random, fs: Filesystem, sb_read_only: bool, maps: list[MapFor
     fd = syscalls.clone_mount(
         syscalls.AT_FDCWD, fs.path + b"/" + TOP, attributes, idmap.fd if idmap else None
     )
-    sb = Superblock(fstype=fs.kind, read_only=sb_read_only, userns=fs.userns)
     model = Mount(
         read_only=read_only,
         noexec=noexec,

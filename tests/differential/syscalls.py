@@ -161,11 +161,12 @@ def attach(tree: int, path: bytes) -> None:
     _check(result, "move_mount")
 
 
-def set_superblock_read_only(path: bytes, read_only: bool) -> None:
-    """The superblock's flag; no mount's flag changes."""
+def reconfigure(path: bytes, *flags: bytes) -> None:
+    """Change flags of the superblock (``ro``, ``noacl``); no mount's flag changes."""
     fs = _check(_libc.syscall(_long(_FSPICK), AT_FDCWD, path, 1), "fspick")
     try:
-        _fsconfig(fs, _FSCONFIG_SET_FLAG, b"ro" if read_only else b"rw", None)
+        for flag in flags:
+            _fsconfig(fs, _FSCONFIG_SET_FLAG, flag, None)
         _fsconfig(fs, _FSCONFIG_CMD_RECONFIGURE, None, None)
     finally:
         os.close(fs)

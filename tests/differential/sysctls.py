@@ -39,15 +39,20 @@ def _read(name: str) -> str:
         return f.read().strip()
 
 
-def _write(values: Sysctls) -> None:
+Setter = Callable[[Sysctls], bool]
+"""Sets them; false, and nothing done, where that is not ours to do."""
+
+
+def _write(values: Sysctls) -> bool:
     for name in _NAMES:
         with open(f"/proc/sys/fs/{name}", "w") as f:
             f.write(str(getattr(values, name)))
+    return True
 
 
 @contextlib.contextmanager
-def varied() -> Iterator[Callable[[Sysctls], None]]:
-    """Gives a function that sets them, or does nothing where that is not ours to do."""
+def varied() -> Iterator[Setter]:
+    """What is set in here is put back at its end, and after a crash too."""
     lock = os.open("/proc/sys/fs/protected_symlinks", os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
@@ -55,7 +60,7 @@ def varied() -> Iterator[Callable[[Sysctls], None]]:
             before = read()
             _write(before)
         except OSError:
-            yield lambda values: None
+            yield lambda values: False
             return
         with _guarded(before):
             yield _write

@@ -11,11 +11,10 @@ from random import Random
 
 from permdoctor.kernel import walk as path_walk
 from permdoctor.kernel.inode import S_ISVTX, FileType, Inode
-from permdoctor.kernel.mount import Mount
 from permdoctor.kernel.sysctls import Sysctls
 from permdoctor.kernel.walk import Hop
 from tests.differential.cases import Case
-from tests.differential.scene import Builder, Pools, draw_inode
+from tests.differential.scene import Builder, Pools, View, draw_inode
 from tests.differential.subjects import Subject
 
 _DIRECTORY_MODES = (0o1777, 0o1777, 0o3777, 0o755, 0o711, 0o1775, 0o777, 0o710, 0o701, 0o1757)
@@ -46,9 +45,9 @@ class Node:
 class Tree:
     """``w7`` with directories, links between them and a file, all of them drawn."""
 
-    def __init__(self, rng: Random, number: int, pools: Pools, mount: Mount, top: Inode) -> None:
-        self.rng, self.pools, self.mount = rng, pools, mount
-        self.top = Node(b"", top, mount.show(top), None)
+    def __init__(self, rng: Random, number: int, pools: Pools, view: View, top: Inode) -> None:
+        self.rng, self.pools, self.view = rng, pools, view
+        self.top = Node(b"", top, view.show(top), None)
         self.nodes: list[Node] = []
         self.chained = rng.random() < 0.05
         root = self._add(self.top, b"w%d" % number, FileType.DIRECTORY)
@@ -66,7 +65,7 @@ class Tree:
             stored = replace(stored, mode=self.rng.choice(_DIRECTORY_MODES))
         if self.chained:
             stored = replace(stored, mode=stored.mode & ~S_ISVTX)
-        node = Node(name, stored, self.mount.show(stored), parent, body)
+        node = Node(name, stored, self.view.show(stored), parent, body)
         parent.children[name] = node
         self.nodes.append(node)
         return node
@@ -137,7 +136,7 @@ class Tree:
                 Hop(
                     path=node.path,
                     inode=node.shown,
-                    mount=self.mount,
+                    mount=self.view.model,
                     link=node.body if followed else None,
                     trailing=i in trailing,
                 )

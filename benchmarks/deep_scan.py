@@ -1,11 +1,12 @@
 """The deep scan against find(1), in one run: ratios, not times.
 
-    python benchmarks/deep_scan.py [--dirs 1000] [--files 1000] [--flat 500000] [--rounds 7] [--in DIR]
+    python benchmarks/deep_scan.py [--dirs 1000] [--files 1000] [--flat 500000] [--rounds 7]
 
-Both look at every entry's owner, mode and type: ``find T ( ! -uid U -o ! -gid G ) -printf '%p\\n'``
-with its output dropped, and ``scan_tree`` with two workers in a fresh process.  Rounds alternate and
-the best of each counts, so that a machine's other work weighs on neither.  Memory is the peak of
-the resident sets of both workers, added up.  Exits 1 where a target is missed.
+Both look at every entry's owner, mode and type: ``find T ( ! -uid U -o ! -gid G ) -printf ...``
+with its output dropped, and ``scan_tree`` with two workers in a fresh process.  Rounds alternate
+and the best of each counts, so that a machine's other work weighs on neither (two workers need
+two cores to themselves, find one).  Memory is the peak of the resident sets of both workers,
+added up.  Exits 1 where a target is missed.
 """
 
 from __future__ import annotations

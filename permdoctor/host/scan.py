@@ -18,10 +18,11 @@ import os
 import stat
 import struct
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice, repeat
+from operator import attrgetter
 
 from permdoctor.host import acl as acl_xattr
 from permdoctor.host import inodes, syscalls
@@ -48,8 +49,11 @@ _MASK = 0x1F  # STATX_TYPE | MODE | NLINK | UID | GID
 _FLAGS = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT
 _KEY = struct.Struct("=QIIIH")
 """attributes, nlink, uid, gid, mode: bytes 8 to 30 of struct statx lie side by side."""
-_KEYS = struct.Struct(f"8x{_KEY.size}s{STATX_SIZE - 8 - _KEY.size}x")
+_SLOT = 32
+"""Each statx overwrites all but the first 32 bytes of the one before, which are enough."""
+_KEYS = struct.Struct(f"8x{_KEY.size}s{_SLOT - 8 - _KEY.size}x")
 _NOTHING = bytes(_KEY.size)
+_name = attrgetter("name")
 _python_libc = ctypes.PyDLL(None)
 """Keeps the interpreter lock: letting it go and taking it back costs a tenth of a statx."""
 _RESOLVE = (
@@ -119,11 +123,10 @@ class Scanner:
         self.classes: dict[tuple[Facts, Facts], Kind] = {}
         self.tick: Callable[[Node, Iterator[bytes]], None] = lambda _node, _names: None
         self._open: OrderedDict[Node, None] = OrderedDict()
-        self._out = ctypes.create_string_buffer(BATCH * STATX_SIZE)
+        self._out = ctypes.create_string_buffer(BATCH * _SLOT + STATX_SIZE)
         self._fields = memoryview(self._out).cast("B")
-        self._slots = [ctypes.byref(self._out, i * STATX_SIZE) for i in range(BATCH)]
+        self._slots = [ctypes.byref(self._out, i * _SLOT) for i in range(BATCH)]
         self._statx = _python_libc["statx"]
-        self._statx.restype = None  # a result stays zero where the call fails
 
     # --- directories ---
 
@@ -144,7 +147,7 @@ class Scanner:
         try:
             fd = self.open(node)
             with os.scandir(b"/proc/self/fd/%d" % fd) as entries:
-                self.read_names(node, fd, (e.name for e in entries))
+                self.read_names(node, fd, map(_name, entries))
         except OSError as e:
             self._failed(e)
         finally:
@@ -235,26 +238,35 @@ class Scanner:
     # --- entries ---
 
     def _stat_all(self, node: Node, fd: int, names: list[bytes]) -> None:
-        """A statx for each name, all of it in C; then once for each distinct result."""
-        ctypes.memset(self._out, 0, len(names) * STATX_SIZE)
-        deque(
-            map(self._statx, repeat(fd), names, repeat(_FLAGS), repeat(_MASK), self._slots),
-            maxlen=0,
-        )
-        fields = self._fields[: len(names) * STATX_SIZE]
+        """A statx for each name, and one look at all results: mostly they are the same."""
+        calls = map(self._statx, repeat(fd), names, repeat(_FLAGS), repeat(_MASK), self._slots)
+        failed = list(calls)
+        results = self._fields[: len(names) * _SLOT].tobytes()
         known = self.kinds.setdefault(node.facts, {})
+        kind = known.get(results[8:30])
+        if kind and kind.simple and results == results[:_SLOT] * len(names) and not any(failed):
+            kind.count += len(names)
+            self.counters.entries += len(names)
+            return
+        keys = [k for (k,) in _KEYS.iter_unpack(results)]
+        if any(failed):
+            keys = [_NOTHING if f else k for f, k in zip(failed, keys, strict=True)]
+        self._count_all(node, fd, names, keys, known)
+
+    def _count_all(
+        self, node: Node, fd: int, names: list[bytes], keys: list[bytes], known: dict[bytes, Kind]
+    ) -> None:
+        """Once for each distinct result; entries one by one only where there is more to do."""
         special: dict[bytes, Kind | None] = {}
-        for (key,), count in Counter(_KEYS.iter_unpack(fields)).items():
-            kind = known.get(key)
-            if kind is None:
-                kind = self._new_key(node, key, known)
+        for key, count in Counter(keys).items():
+            kind = known.get(key) or self._new_key(node, key, known)
             if kind is None or not kind.simple:
                 special[key] = kind
             else:
                 kind.count += count
                 self.counters.entries += count
         if special:
-            for name, (key,) in zip(names, _KEYS.iter_unpack(fields), strict=True):
+            for name, key in zip(names, keys, strict=True):
                 if key in special:
                     self._one(special[key], key, node, fd, name)
 

@@ -539,8 +539,7 @@ def created(
     if is_dir:
         mode &= 0o777 | S_ISVTX
     if (
-        not is_dir
-        and parent.setgid
+        parent.setgid
         and mode & (S_ISGID | 0o010) == S_ISGID | 0o010
         and not _in_group_or_capable(cred, parent, parent.gid)
     ):

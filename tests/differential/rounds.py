@@ -87,8 +87,8 @@ class Round:
             mount=near.model,
             far_mount=far.model,
             sysctls=self.sysctls,
-            uids=uids * 3 + rng.sample(ids.HOST, 3),
-            gids=gids * 3 + rng.sample(ids.HOST, 3),
+            uids=_arguments(rng, uids, space.uids, near.map.uids if near.map else None),
+            gids=_arguments(rng, gids, space.gids, near.map.gids if near.map else None),
             uid_map=space.uids,
             gid_map=space.gids,
         )
@@ -145,6 +145,19 @@ class Round:
             told += [("mount", near.model), ("sysctls", world.sysctls)]
             tally.disagreements.append(Disagreement(self.where, a.case, tuple(told), differs))
         return tally
+
+
+def _arguments(
+    rng: Random, mapped: list[int], space: ids.Extents, idmap: ids.Extents | None
+) -> list[int]:
+    """Ids for chown and ACLs: the subjects', some that the mount can store, some at random."""
+    found = mapped * 3 + rng.sample(ids.HOST, 3)
+    if idmap is not None:
+        storable = [ids.outside(idmap, i) for i in ids.mapped(idmap)]
+        there = [ids.inside(space, s) for s in storable if s is not None]
+        known = [i for i in there if i is not None]
+        found += rng.sample(known, min(6, len(known)))
+    return found
 
 
 class CellPlace:

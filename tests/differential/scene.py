@@ -35,7 +35,10 @@ TOP = b"top"
 """The directory of a filesystem that the mounts show; root's, 0755."""
 
 _DIRECTORY_MODES = (0o777, 0o1777, 0o2777, 0o3777, 0o755, 0o775, 0o2775, 0o1775, 0o711, 0o770)
-_FILE_MODES = (0o644, 0o664, 0o600, 0o666, 0o755, 0o4755, 0o2755, 0o6745, 0o6755, 0o577, 0o7)
+_FILE_MODES = (
+    *(0o644, 0o664, 0o600, 0o666, 0o755, 0o577, 0o7),
+    *(0o4755, 0o4777, 0o2755, 0o2777, 0o2664, 0o6745, 0o6755),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,14 @@ from dataclasses import replace
 
 from permdoctor.container.container import MountKind, is_engine_socket
 from permdoctor.container.needs import Need, PathNeed
-from permdoctor.diagnosis.facts import BindFacts, EntryClass, Facts, Neighbour
+from permdoctor.diagnosis.facts import BindFacts, EntryClass, Facts
+from permdoctor.diagnosis.future import future_files, owner_on_host
 from permdoctor.diagnosis.judge import judge, judge_entry
 from permdoctor.diagnosis.report import Finding, Remedy, Severity
 from permdoctor.diagnosis.shell import path_argument
-from permdoctor.kernel.cred import Cred
 from permdoctor.kernel.inode import FileType, Inode
 from permdoctor.kernel.mountinfo import is_beneath
-from permdoctor.kernel.operations import created
-from permdoctor.kernel.permission import permission
 from permdoctor.kernel.text import printable
-from permdoctor.kernel.verdict import Want
 
 CONTROL = (
     b"/", b"/etc", b"/usr", b"/bin", b"/sbin", b"/lib", b"/lib64", b"/boot", b"/root", b"/var",
@@ -51,7 +48,7 @@ def exposures(facts: Facts, bind: BindFacts, need: PathNeed) -> Iterator[Finding
         yield from _leftovers(facts, bind, root)
         yield from _collisions(facts, bind, root, writers)
         yield from _conflicts(facts, bind)
-        yield from _future(facts, bind, root, writers)
+        yield from future_files(facts, bind, root, writers)
 
 
 def _world_writable(bind: BindFacts, root: Inode) -> Iterator[Finding]:
@@ -145,25 +142,9 @@ def _host_control(
     )
 
 
-def _owner_on_host(facts: Facts, bind: BindFacts, root: Inode) -> Neighbour | None:
-    """The host account that owns the mount's root, unless that is root."""
-    if not root.uid or bind.bind.mount.idmap is not None or bind.bind.mount.idmap_unknown:
-        return None
-    return next(
-        (
-            n
-            for n in facts.neighbours
-            if n.host_path == bind.bind.host_path
-            and not n.cred_of.processes
-            and n.cred_of.cred.fsuid == root.uid
-        ),
-        None,
-    )
-
-
 def _leftovers(facts: Facts, bind: BindFacts, root: Inode) -> Iterator[Finding]:
     """C12: in a tree of somebody's, entries that this somebody can neither write nor delete."""
-    owner = _owner_on_host(facts, bind, root)
+    owner = owner_on_host(facts, bind, root)
     if owner is None or bind.tree is None:
         return
     if any(s.cred.fsuid == root.uid for s in facts.subjects):
@@ -287,69 +268,6 @@ def _conflicts(facts: Facts, bind: BindFacts) -> Iterator[Finding]:
                     "a chown for one takes it from the other: share a group instead",
                 ),
             )
-
-
-def _future(
-    facts: Facts, bind: BindFacts, root: Inode, writers: tuple[int, ...]
-) -> Iterator[Finding]:
-    """Who will own the files that arrive, and who of the host's people can do what with them."""
-    if not root.is_dir or bind.bind.kind is MountKind.TMPFS:
-        return
-    people = list(facts.users.logins)
-    owner = _owner_on_host(facts, bind, root)
-    if owner is not None:
-        people.insert(0, owner.cred_of)
-    for i, s in enumerate(facts.subjects):
-        parent = root
-        if i not in writers:
-            parent = replace(root, uid=s.cred.fsuid, gid=s.cred.fsgid)  # after the chown proposed
-        umask = 0o022 if s.umask is None else s.umask
-        file = created(s.cred, parent, bind.bind.mount, mode=0o666, umask=umask)
-        lines = [f"new files will be {file.uid}:{file.gid} {file.mode:04o} (umask {umask:04o})"]
-        strangers = []
-        for p in people:
-            if p.cred.fsuid == s.cred.fsuid or p.cred.fsuid == 0:
-                continue
-            trouble = judge_entry(p.cred, parent, file, bind.bind.mount, Need.WRITE)
-            if trouble is not None and p.host_user not in strangers:
-                strangers.append(p.host_user)
-                lines.append(f"{printable(p.host_user)} {_can(p.cred, file, bind)}")
-        if not strangers:
-            continue
-        target, host = bind.bind.target, bind.bind.host_path
-        place = path_argument(host if host is not None else target)
-        yield Finding(
-            code="PD302",
-            severity=Severity.INFO,
-            title=f"{printable(target)}: new files will belong to {file.uid}:{file.gid}",
-            target=target,
-            path=target,
-            host_path=host,
-            subject=i,
-            detail=tuple(lines),
-            remedies=(
-                Remedy(
-                    name="default-acl",
-                    title="Let the people of the host at what arrives: a default ACL",
-                    commands=(
-                        f"setfacl -d -m u:{people[0].cred.fsuid}:rwX {place}",
-                        f"setfacl -m u:{people[0].cred.fsuid}:rwx {place}",
-                    ),
-                ),
-                Remedy(
-                    name="setgid-group",
-                    title="Or a shared group that new files inherit",
-                    commands=(f"chgrp GROUP {place}", f"chmod 2775 {place}"),
-                    why="with umask 002 in the container",
-                ),
-            ),
-        )
-        return
-
-
-def _can(cred: Cred, file: Inode, bind: BindFacts) -> str:
-    reads = permission(cred, file, bind.bind.mount, Want.R).allowed
-    return ("can read them but" if reads else "cannot read them and") + " not change or delete them"
 
 
 def _samples(classes: list[EntryClass]) -> tuple[bytes, ...]:

@@ -64,9 +64,13 @@ def _coverage(report: Report) -> Iterator[Line]:
 
 
 def coverage(of: Coverage) -> str:
-    """``48,210 entries, complete`` or ``200,000 entries, stopped: the budget of ...``."""
-    parts = [entries(of.entries)]
-    parts.append(f"stopped: {of.stopped}" if of.stopped else "complete")
+    """``48,210 of at least 48,210 entries, complete`` (a tree may grow while it is read), or how
+    far it came: ``200,000 entries, stopped at 200,000 entries``.
+    """
+    if of.stopped:
+        parts = [entries(of.entries), of.stopped]
+    else:
+        parts = [f"{of.entries:,} of at least {entries(of.entries)}", "complete"]
     if of.unreadable:
         parts.append(f"{of.unreadable:,} not readable")
     if of.vanished:

@@ -111,10 +111,12 @@ def _healthy(report: Report, hidden: int) -> Line:
     as_whom = ", ".join(_unique(who(s) for s in report.subjects)) or "nobody"
     proven = f", {plural(len(report.probes), 'probe')} agree" if report.probes else ""
     more = f" ({plural(hidden, 'info')}, -v shows)" if hidden else ""
+    parts = [f", {printable(m.target)} {s}" for m in report.mounts if (s := _stopped(m))]
     return line(
         span(f"{printable(report.container.name)}: ", Style.STRONG),
         span("ok", Style.GOOD),
         f", {plural(len(report.mounts), 'mount')}, as {as_whom}{proven}{_state(report)}",
+        "".join(parts),
         span(more, Style.DIM),
     )
 
@@ -171,6 +173,7 @@ def _row(mount: MountReport, subjects: tuple[Subject, ...]) -> tuple[Span, ...]:
     notes = [printable(mount.fstype)] if mount.fstype else []
     notes += ["idmapped"] if mount.idmapped else []
     notes += ["deleted"] if mount.deleted else []
+    notes += [f"({s})"] if (s := _stopped(mount)) else []
     owner = f"{mount.owner}{mode} {' '.join(notes)}".strip()
     return (
         span(printable(mount.target), Style.STRONG),
@@ -179,6 +182,11 @@ def _row(mount: MountReport, subjects: tuple[Subject, ...]) -> tuple[Span, ...]:
         span(owner),
         _access(mount, subjects),
     )
+
+
+def _stopped(mount: MountReport) -> str:
+    """Why not all of the tree was read; empty where it was."""
+    return mount.coverage.stopped if mount.coverage is not None else ""
 
 
 def _access(mount: MountReport, subjects: tuple[Subject, ...]) -> Span:

@@ -222,13 +222,16 @@ def test_explain_says_everything() -> None:
 @pytest.mark.parametrize(
     ("of", "expected"),
     [
-        (Coverage(entries=48_210), "48,210 entries, complete"),
-        (Coverage(entries=1), "1 entry, complete"),
+        (Coverage(entries=48_210), "48,210 of at least 48,210 entries, complete"),
+        (Coverage(entries=1), "1 of at least 1 entry, complete"),
         (
-            Coverage(entries=200_000, stopped="the budget", unreadable=2, vanished=1),
-            "200,000 entries, stopped: the budget, 2 not readable, 1 vanished meanwhile",
+            Coverage(entries=200_000, stopped="stopped after 10 seconds", unreadable=2, vanished=1),
+            "200,000 entries, stopped after 10 seconds, 2 not readable, 1 vanished meanwhile",
         ),
-        (Coverage(entries=2, foreign_mounts=1), "2 entries, complete, 1 other mount left out"),
+        (
+            Coverage(entries=2, foreign_mounts=1),
+            "2 of at least 2 entries, complete, 1 other mount left out",
+        ),
     ],
 )
 def test_coverage(of: Coverage, expected: str) -> None:

@@ -19,7 +19,7 @@ from permdoctor.kernel import operations as op
 from permdoctor.kernel.inode import FileType
 from permdoctor.kernel.permission import permission
 from permdoctor.kernel.text import printable
-from permdoctor.kernel.verdict import Verdict, Want
+from permdoctor.kernel.verdict import Errno, Outcome, Rule, Step, Verdict, Want
 from permdoctor.kernel.walk import Hop, walk
 
 
@@ -99,18 +99,17 @@ def _operations(
 ) -> Iterator[ExplainedOperation]:
     for i, s in enumerate(subjects):
         for want in dict.fromkeys(wants):
-            verdict = _operation(s, way, want)
-            if verdict is not None:
-                yield ExplainedOperation(subject=i, want=want, verdict=verdict)
+            yield ExplainedOperation(subject=i, want=want, verdict=_operation(s, way, want))
 
 
-def _operation(subject: Subject, way: Walk, want: str) -> Verdict | None:
-    """The operation after the walk; ``None`` for one that an absent object cannot have."""
+def _operation(subject: Subject, way: Walk, want: str) -> Verdict:
+    """The operation after the walk."""
     cred, last = subject.cred, len(way.hops) - 1
     end = way.hops[last]
     if way.object is None:
-        if want not in ("create", "write"):
-            return None
+        if way.beyond or want not in ("create", "write"):
+            step = Step(rule=Rule.MISSING, outcome=Outcome.REFUSES, about=str(last))
+            return Verdict(errno=Errno.ENOENT, steps=(step,))
         return _at(op.create(cred, end.inode, end.mount), last, last)
     above = next((i for i in range(last - 1, -1, -1) if way.hops[i].link is None), last)
     parent = way.hops[above]

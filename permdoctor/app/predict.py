@@ -150,7 +150,7 @@ class _Image:
             below = posixpath.normpath(at.rstrip(b"/") + b"/" + name)
             found = self._look(below, binds)
             if found is None:
-                return Walk(path=path, hops=tuple(hops), missing=below)
+                return Walk(path=path, hops=tuple(hops), missing=below, beyond=bool(todo))
             hop, target = found
             if target is None:
                 hops.append(hop)
@@ -158,7 +158,7 @@ class _Image:
                 continue
             links += 1
             if links > MAXSYMLINKS:
-                return Walk(path=path, hops=tuple(hops), missing=below)
+                return Walk(path=path, hops=tuple(hops), missing=below, beyond=bool(todo))
             if target.startswith(b"/"):
                 at = b"/"
             todo.extend(c for c in reversed(target.split(b"/")) if c not in (b"", b"."))

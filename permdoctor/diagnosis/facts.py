@@ -25,12 +25,14 @@ class Walk:
 
     ``hops`` are in the order of the kernel's walk: each directory searched, each symlink
     followed, last the object itself.  ``missing`` is the component that does not exist
-    (``None``: the object was reached).  ``dev`` and ``ino`` identify the object on the host.
+    (``None``: the object was reached), and ``beyond`` says whether the path goes on after it.
+    ``dev`` and ``ino`` identify the object on the host.
     """
 
     path: bytes
     hops: tuple[Hop, ...]
     missing: bytes | None = None
+    beyond: bool = False
     dev: int = 0
     ino: int = 0
 

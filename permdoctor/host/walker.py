@@ -55,7 +55,14 @@ class Walker:
         finally:
             self._hold(-1)
         dev, ino = (0, 0) if self.last is None else (self.last.dev, self.last.ino)
-        return Walk(path=self.path, hops=tuple(self.hops), missing=missing, dev=dev, ino=ino)
+        return Walk(
+            path=self.path,
+            hops=tuple(self.hops),
+            missing=missing,
+            beyond=missing is not None and bool(self.todo),
+            dev=dev,
+            ino=ino,
+        )
 
     def _hold(self, fd: int) -> None:
         if self.fd >= 0:

@@ -306,3 +306,31 @@ def test_containers_that_vanish_while_all_are_checked(lab: Lab, dockerd: Engine)
         remover.wait()
         for box in boxes:
             box.rm()
+
+
+@pytest.mark.parametrize(
+    ("path", "want", "errno"),
+    [
+        pytest.param(b"/data/new", "write", None, id="a new file can be made"),
+        pytest.param(b"/data/no/new", "write", "ENOENT", id="its parent is missing"),
+        pytest.param(b"/data/new", "read", "ENOENT", id="nothing to read"),
+        pytest.param(b"/data/file", "delete", None, id="own directory, own rules"),
+        pytest.param(b"/data/file", "write", "EACCES", id="root's file"),
+        pytest.param(b"/data/file", "own", "EPERM", id="not the owner"),
+        pytest.param(b"/data/file", "execute", "EACCES", id="no x bit"),
+        pytest.param(b"/data/link", "read", None, id="through a symlink of the container"),
+    ],
+)
+def test_explain_gives_the_errno_of_the_process(
+    lab: Lab, dockerd: Engine, path: bytes, want: str, errno: str | None
+) -> None:
+    source = lab.directory(1001, 1001, 0o755)
+    (source / "file").write_bytes(b"x")
+    (source / "link").symlink_to("/etc/passwd")
+    with gone_after(dockerd.run("-u", "1001:1001", "-v", f"{source}:/data")) as box:
+        said = explain(
+            container=box.name, pid=None, path=path, wants=(want,), hosts=(box.engine.host,)
+        )
+    (operation,) = said.operations
+    assert all(w.allowed for w in said.walks)
+    assert (operation.verdict.errno and operation.verdict.errno.name) == errno

@@ -5,6 +5,7 @@ The outside ids of the maps are host ids when the reader lives in the initial us
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from permdoctor.kernel.caps import Cap, parse_caps
@@ -62,8 +63,12 @@ def parse_status(text: bytes) -> ProcStatus:
         raise ValueError(f"incomplete status: {e}") from e
 
 
+_ESCAPED = re.compile(rb"\\([n\\])")
+
+
 def _unescape_comm(name: bytes) -> bytes:
-    return name.replace(b"\\n", b"\n").replace(b"\\\\", b"\\")
+    """``proc_task_name`` escapes newline and backslash, nothing else."""
+    return _ESCAPED.sub(lambda m: b"\n" if m[1] == b"n" else b"\\", name)
 
 
 def parse_id_map(text: bytes) -> IdMap:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
+
+from msgspec import Struct, field
 
 from permdoctor import __version__
 from permdoctor.app.collect import Collector, Options
@@ -24,8 +25,7 @@ from permdoctor.errors import PermdoctorError
 from permdoctor.kernel.text import printable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckRequest:
+class CheckRequest(Struct, frozen=True, kw_only=True):
     """What to check.  ``needs`` are (path inside, need) from ``--need``."""
 
     names: tuple[str, ...] = ()

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from permdoctor.app.neighbours import neighbours_of
 from permdoctor.app.progress import Progress
@@ -44,8 +46,7 @@ SCAN_FOREVER = 7 * 86400.0
 """Seconds that ``--deep`` may take for one tree."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(Struct, frozen=True, kw_only=True):
     """How to look.  ``shallow`` leaves out trees and neighbours, for a question about one path."""
 
     needs: tuple[tuple[bytes, Need], ...] = ()

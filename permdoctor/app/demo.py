@@ -6,7 +6,8 @@ Needs no engine.  Applies nothing: it shows the explanation and the plan.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from permdoctor import __version__
 from permdoctor.app.collect import Collector, Options

@@ -6,9 +6,10 @@ sources on the host, and the facts say that they are partial.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from permdoctor.container.binds import Bind, SourceState, mounts_of
 from permdoctor.container.container import Container, MountKind, RequestedMount

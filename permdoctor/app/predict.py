@@ -7,8 +7,9 @@ and the image's own passwd and group, the id map from the engine's mode and /etc
 from __future__ import annotations
 
 import posixpath
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from permdoctor.app.live import source_facts
 from permdoctor.container.binds import Bind, covering

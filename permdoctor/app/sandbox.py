@@ -16,8 +16,9 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import NoReturn
+
+from msgspec import Struct
 
 from permdoctor.container.userns import parse_subids
 from permdoctor.errors import CannotCheckError
@@ -35,8 +36,7 @@ TARGET = b"/app/model"
 PASSWD = b"root:x:0:0::/root:\nnonroot:x:1001:1001::/home/nonroot:\n"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sandbox:
+class Sandbox(Struct, frozen=True, kw_only=True):
     """A running one.  ``model`` is the directory on the host that is mounted on ``TARGET``;
     ``note`` says where it differs from what root would get.
     """

@@ -7,8 +7,9 @@ nobody's and left out, unless somebody asked for exactly that target.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from permdoctor.container.container import MountKind, RequestedMount
 from permdoctor.kernel.filesystems import PSEUDO
@@ -25,8 +26,7 @@ class SourceState(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bind:
+class Bind(Struct, frozen=True, kw_only=True):
     """One mount of the container.
 
     ``requested`` is ``None`` for a mount that only mountinfo shows, ``mounted`` for a container

@@ -6,8 +6,9 @@ running process really is or sees comes from /proc, not from here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class MountKind(StrEnum):
@@ -20,8 +21,7 @@ class MountKind(StrEnum):
     OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestedMount:
+class RequestedMount(Struct, frozen=True, kw_only=True):
     """A mount as configured.  ``source`` is the host path as the engine names it: a symlink
     unresolved, a volume's ``_data`` (for a device the host's node); ``None`` for tmpfs.
     ``volume`` is a named volume's name, ``subpath`` its volume-subpath, ``mode`` the raw option
@@ -51,8 +51,7 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineInfo:
+class EngineInfo(Struct, frozen=True, kw_only=True):
     """What the engine says of itself.
 
     ``endpoint`` as a person would write it (``unix:///var/run/docker.sock``).  ``remapped_root``
@@ -79,8 +78,7 @@ class EngineInfo:
         return self.remapped_root is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Container:
+class Container(Struct, frozen=True, kw_only=True):
     """One container's configuration and state.
 
     ``pid`` is the host's pid of its first process, ``None`` when it does not run.  ``user`` is

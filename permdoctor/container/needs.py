@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from permdoctor.container.container import Container
 
@@ -41,8 +42,7 @@ class NeedSource(StrEnum):
         return self in (NeedSource.CONFIG, NeedSource.LABEL, NeedSource.OPTION)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PathNeed:
+class PathNeed(Struct, frozen=True, kw_only=True):
     """``path`` is absolute inside the container.  ``via`` names the variable, label or option."""
 
     path: bytes

@@ -6,8 +6,9 @@ distinct credential set; predicted ones from configuration, and say so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from permdoctor.kernel.cred import Cred
 from permdoctor.kernel.ids import Gid, Kgid, Uid
@@ -20,8 +21,7 @@ class Basis(StrEnum):
     PREDICTED = "predicted"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
+class Process(Struct, frozen=True, kw_only=True):
     """``pid`` is the host's, ``inside_pid`` the container's.  ``comm`` is untrusted bytes.
     ``via_exec`` marks a ``docker exec`` session (or its child).  ``start`` is field 22 of
     /proc/PID/stat in clock ticks since boot: with the pid it identifies the process.
@@ -35,8 +35,7 @@ class Process:
     via_exec: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class Subject(Struct, frozen=True, kw_only=True):
     """Whose permissions are judged.
 
     ``inside_user``/``inside_group`` are names from the container's passwd and group, ``host_user``

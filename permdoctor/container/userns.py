@@ -7,8 +7,9 @@ owner, laid end to end from inside id 0) and rootlesskit (0 is the user, then th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from permdoctor.container.container import EngineInfo
 from permdoctor.container.users import PredictionError
@@ -20,8 +21,7 @@ PREDICTED_INUM: Final = 0
 _DEFAULT_COUNT: Final = 65536
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubIdRange:
+class SubIdRange(Struct, frozen=True, kw_only=True):
     """One line of subuid(5) or subgid(5): host ids ``start`` to ``start + count - 1``."""
 
     owner: str
@@ -29,8 +29,7 @@ class SubIdRange:
     count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubIds:
+class SubIds(Struct, frozen=True, kw_only=True):
     """Both files.  ``name`` and ``uid`` are the user whose rootless engine it is (not needed
     under userns-remap); files may be keyed by either.
     """

@@ -9,8 +9,9 @@ ids.  The texts come from the image and are not trusted.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from permdoctor.errors import CannotCheckError
 from permdoctor.kernel.ids import Gid, Uid
@@ -31,8 +32,7 @@ class PredictionError(CannotCheckError):
     """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PasswdEntry:
+class PasswdEntry(Struct, frozen=True, kw_only=True):
     """A line of passwd(5); what is missing or malformed is empty or 0, as moby reads it."""
 
     name: bytes
@@ -41,8 +41,7 @@ class PasswdEntry:
     home: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupEntry:
+class GroupEntry(Struct, frozen=True, kw_only=True):
     """A line of group(5)."""
 
     name: bytes
@@ -50,8 +49,7 @@ class GroupEntry:
     members: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecUser:
+class ExecUser(Struct, frozen=True, kw_only=True):
     """Who the first process will be.  ``groups`` has the primary gid too (Docker >= 20.10.18)."""
 
     uid: Uid

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from permdoctor.container.needs import Need, PathNeed
 from permdoctor.container.subject import Subject
@@ -13,8 +13,7 @@ from permdoctor.kernel.inode import Inode
 from permdoctor.kernel.walk import Hop
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class Case(Struct, frozen=True, kw_only=True):
     """One refusal, with everything a remedy may ask about.
 
     ``bind`` is ``None`` for a path of the image.  ``host_path`` is the refusing object's place

@@ -7,15 +7,15 @@ go wrong later), PD3xx informations.  The pages are ``pages/PDxxx.md``; reading 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
+
+from msgspec import Struct
 
 from permdoctor.diagnosis.report import Severity
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Code:
+class Code(Struct, frozen=True, kw_only=True):
     """``name`` is as stable as ``code``; ``title`` is one line for a list."""
 
     code: str

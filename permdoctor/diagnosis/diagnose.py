@@ -7,7 +7,8 @@ Read this first in the folder.  Refusals become findings here; what is allowed t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from permdoctor.container.binds import Bind, SourceState, covering
 from permdoctor.container.container import MountKind

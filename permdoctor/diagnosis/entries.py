@@ -6,7 +6,8 @@ Remedies name exactly the entries that are wrong; never a blanket -R.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from permdoctor.container.needs import PathNeed
 from permdoctor.container.subject import Subject

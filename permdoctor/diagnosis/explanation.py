@@ -6,8 +6,9 @@ component by component instead of being aggregated into findings.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from permdoctor.container.container import Container
 from permdoctor.container.subject import Basis, Subject
@@ -19,8 +20,7 @@ WANTS: Final = ("read", "write", "create", "delete", "own", "execute")
 """What can be asked of a path (``--want``)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExplainedOperation:
+class ExplainedOperation(Struct, frozen=True, kw_only=True):
     """One thing that one subject (an index into ``Explanation.subjects``) would do to the path.
 
     ``verdict`` is the operation's own, after the walk; its steps name the inode in ``about``:
@@ -32,8 +32,7 @@ class ExplainedOperation:
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
+class Explanation(Struct, frozen=True, kw_only=True):
     """``walks`` has one verdict for each subject, in order; a step's ``about`` is the index of
     its hop.  ``missing`` is the component that does not exist (``None``: the walk reached the
     object).  ``host_path`` is where the host sees the object, ``None`` where it does not.

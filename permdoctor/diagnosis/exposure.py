@@ -8,7 +8,8 @@ directory, and who will own the files that arrive.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from permdoctor.container.container import MountKind, is_engine_socket
 from permdoctor.container.needs import Need, PathNeed

@@ -6,7 +6,7 @@ could not be read is a ``Skipped``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from permdoctor.container.binds import Bind
 from permdoctor.container.container import Container
@@ -19,8 +19,7 @@ from permdoctor.kernel.sysctls import Sysctls
 from permdoctor.kernel.walk import Hop
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Walk:
+class Walk(Struct, frozen=True, kw_only=True):
     """A path, and what lies on it, as the container sees it.
 
     ``hops`` are in the order of the kernel's walk: each directory searched, each symlink
@@ -42,8 +41,7 @@ class Walk:
         return self.hops[-1] if self.missing is None and self.hops else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryClass:
+class EntryClass(Struct, frozen=True, kw_only=True):
     """Entries of a tree that no rule can tell apart.
 
     ``parent`` is the inode of their directory (its facts, not its identity), ``inode`` what they
@@ -56,16 +54,14 @@ class EntryClass:
     samples: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tree:
+class Tree(Struct, frozen=True, kw_only=True):
     """What lies below a mount's root, the root itself not counted."""
 
     classes: tuple[EntryClass, ...]
     coverage: Coverage
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BindFacts:
+class BindFacts(Struct, frozen=True, kw_only=True):
     """A bind, the walk to its root, and its tree.
 
     ``walk`` is ``None`` if it could not be walked at all (a filesystem that does not answer).
@@ -77,8 +73,7 @@ class BindFacts:
     tree: Tree | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbour:
+class Neighbour(Struct, frozen=True, kw_only=True):
     """Another user of the same host path: a container's subject, or a host account.
 
     ``rw`` says whether it mounts the path writable; ``mount`` is how it sees the path.
@@ -91,8 +86,7 @@ class Neighbour:
     mount: Mount = field(default_factory=Mount)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostUsers:
+class HostUsers(Struct, frozen=True, kw_only=True):
     """Names of the host's passwd and group, by host id, and each account's groups."""
 
     users: tuple[tuple[int, str], ...] = ()
@@ -100,16 +94,14 @@ class HostUsers:
     logins: tuple[Subject, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SelinuxFacts:
+class SelinuxFacts(Struct, frozen=True, kw_only=True):
     """``enforcing``, and the process's and the mounts' labels where they could be read."""
 
     enforcing: bool = False
     labels: tuple[tuple[bytes, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(Struct, frozen=True, kw_only=True):
     """Everything about one container."""
 
     container: Container

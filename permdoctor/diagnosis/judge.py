@@ -7,8 +7,10 @@ steps before.  Steps name their inode by its path in the container.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from permdoctor.container.needs import Need
 from permdoctor.kernel import operations as op
@@ -32,8 +34,7 @@ class Phase(StrEnum):
     OWN = "own"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class Judgement(Struct, frozen=True, kw_only=True):
     """The verdict on a need; ``phase`` is the part refused, ``None`` where all is allowed.
 
     ``at`` is the hop at which it was refused: a directory on the way, or the object.

@@ -6,7 +6,9 @@ Never a confident yes where somebody else has the last word; never a chown where
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from permdoctor.container.needs import PathNeed
 from permdoctor.container.subject import Subject
@@ -21,8 +23,7 @@ from permdoctor.kernel.text import printable
 CONTAINER_TYPES = ("container_file_t", "svirt_sandbox_file_t", "container_ro_file_t")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outside:
+class Outside(Struct, frozen=True, kw_only=True):
     """Findings, and the subjects for whom they replace the model's own refusal."""
 
     findings: tuple[Finding, ...] = ()

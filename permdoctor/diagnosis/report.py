@@ -6,8 +6,9 @@ Sentences in it are ours; every name that a container or a file chose is bytes, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+
+from msgspec import Struct
 
 from permdoctor.container.container import Container, MountKind
 from permdoctor.container.needs import PathNeed
@@ -25,8 +26,7 @@ class Severity(IntEnum):
     ERROR = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Skipped:
+class Skipped(Struct, frozen=True, kw_only=True):
     """A fact that could not be read: what, why, and what would help."""
 
     what: str
@@ -34,8 +34,7 @@ class Skipped:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Impact:
+class Impact(Struct, frozen=True, kw_only=True):
     """What a remedy would do to somebody else who uses the path."""
 
     who: str
@@ -44,8 +43,7 @@ class Impact:
     breaks: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remedy:
+class Remedy(Struct, frozen=True, kw_only=True):
     """One way out.  ``name`` is stable (``chown-directory``, ``acl-user``, ``run-as-owner``...).
 
     ``commands`` are exact shell lines for the host, or lines for a Compose file or Dockerfile,
@@ -64,8 +62,7 @@ class Remedy:
     impacts: tuple[Impact, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(Struct, frozen=True, kw_only=True):
     """One thing to know.  ``verdict`` carries the steps that refused, where a rule refused.
 
     ``subject`` is an index into ``Report.subjects`` (``None``: nobody in particular).  ``count``
@@ -86,8 +83,7 @@ class Finding:
     remedies: tuple[Remedy, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coverage:
+class Coverage(Struct, frozen=True, kw_only=True):
     """How much of a tree was read.  ``stopped`` says why not all of it was (empty: complete)."""
 
     entries: int
@@ -97,8 +93,7 @@ class Coverage:
     foreign_mounts: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
+class Access(Struct, frozen=True, kw_only=True):
     """What one subject may do to a mount's root."""
 
     subject: int
@@ -106,8 +101,7 @@ class Access:
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeResult:
+class ProbeResult(Struct, frozen=True, kw_only=True):
     """What the kernel itself said.  ``agrees`` is ``None`` where it could not be asked
     (``note`` says why); on a disagreement ``note`` names the likely layer.
     """
@@ -121,8 +115,7 @@ class ProbeResult:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountReport:
+class MountReport(Struct, frozen=True, kw_only=True):
     """One mount.  ``host_path`` is where the host sees it (``None``: nowhere, or not known)."""
 
     target: bytes
@@ -139,8 +132,7 @@ class MountReport:
     coverage: Coverage | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(Struct, frozen=True, kw_only=True):
     """Everything about one container (or process)."""
 
     container: Container
@@ -157,8 +149,7 @@ class Report:
         return max((f.severity for f in self.findings), default=None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckResult:
+class CheckResult(Struct, frozen=True, kw_only=True):
     """All reports of one run, and containers that could not be checked at all."""
 
     reports: tuple[Report, ...]

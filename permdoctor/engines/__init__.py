@@ -8,8 +8,9 @@ the wire, ``archive.py`` files of containers that do not run.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from permdoctor.container.container import Container, EngineInfo, RequestedMount, State
 from permdoctor.errors import CannotCheckError, UsageError
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from permdoctor.engines.archive import ImageInode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
+class Summary(Struct, frozen=True, kw_only=True):
     """A container as a list shows it.  ``mounts`` are its binds and volumes only."""
 
     id: str

@@ -9,8 +9,9 @@ are checked, and only the first member is read.  tarfile is imported late: most 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from permdoctor.container.container import EngineInfo
 from permdoctor.engines.transport import EngineError, Response
@@ -35,8 +36,7 @@ _TYPES: Final = {
 """The typeflags of ustar."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageInode:
+class ImageInode(Struct, frozen=True, kw_only=True):
     """What the archive says of a path: ids of the daemon's namespace, a symlink's ``target``."""
 
     uid: int

@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from permdoctor.container.container import Container, EngineInfo, MountKind, RequestedMount
 from permdoctor.container.inspect import (

@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from permdoctor.errors import UsageError
 from permdoctor.kernel.text import printable
@@ -22,8 +23,7 @@ _MAX_FILE: Final = 1 << 20
 _LIST: Final = "`docker context ls` lists them; --host names an engine directly"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsFiles:
+class TlsFiles(Struct, frozen=True, kw_only=True):
     """PEM files for a TCP endpoint; an empty name is a file that there is not."""
 
     ca: str = ""
@@ -32,8 +32,7 @@ class TlsFiles:
     verify: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True, kw_only=True):
     """``url`` is ``unix:///path`` or ``tcp://host:port``; ``origin`` says who named it."""
 
     url: str

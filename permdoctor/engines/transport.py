@@ -17,8 +17,9 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
+
+from msgspec import Struct
 
 from permdoctor.errors import CannotCheckError, PermdoctorError
 from permdoctor.kernel.text import printable
@@ -69,8 +70,7 @@ class Transport(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
+class Peer(Struct, frozen=True, kw_only=True):
     """Who listens on a Unix socket (SO_PEERCRED of unix(7): as at ``listen``).  Host ids."""
 
     pid: int

@@ -7,7 +7,8 @@ kernel's types (:func:`tree_of`).
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from permdoctor.diagnosis.facts import EntryClass, Tree
 from permdoctor.diagnosis.report import Coverage
@@ -23,8 +24,7 @@ SAMPLE_BYTES = 4096
 OTHER_STOPPED = "stopped with the other worker"
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What the rules ask of an entry, in raw numbers: hashable, and cheap to send."""
 
     uid: int
@@ -77,8 +77,7 @@ class Node:
         return node
 
 
-@dataclass(slots=True)
-class Counters:
+class Counters(Struct):
     """What Coverage is made of."""
 
     entries: int = 0

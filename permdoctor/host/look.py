@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
+
+from msgspec import Struct
 
 from permdoctor.container.subject import Subject
 from permdoctor.diagnosis.facts import Tree, Walk
@@ -23,8 +24,7 @@ from permdoctor.kernel.permission import capable_wrt, is_owner
 from permdoctor.kernel.walk import Hop
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Where:
+class Where(Struct, frozen=True, kw_only=True):
     """Whose view: a process's (``start`` guards against a reused pid), or the host's own."""
 
     pid: int | None = None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from permdoctor.errors import CannotCheckError
 from permdoctor.host.process import NotPermitted, Proc
@@ -16,8 +17,7 @@ def all_pids() -> tuple[int, ...]:
     return tuple(int(n) for n in os.listdir("/proc") if n.isdigit())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
+class _Place(Struct, frozen=True, kw_only=True):
     """Where a process lives; ``None`` for a namespace that may not be read."""
 
     cgroups: tuple[tuple[bytes, bytes], ...]

@@ -14,9 +14,10 @@ import pickle
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from itertools import islice
+
+from msgspec import Struct
 
 from permdoctor.host.entries import OTHER_STOPPED, Counters, Facts, Node, path_of
 from permdoctor.host.scan import Lease, Scanner
@@ -30,35 +31,30 @@ _LENGTH = struct.Struct("=I")
 HELPER_DIED = "stopped: the second worker died"
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(Struct, frozen=True):
     """Work for the other: directories (``names`` is ``None``), or names in the one directory."""
 
     dirs: tuple[tuple[bytes, Facts], ...]
     names: tuple[bytes, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """The caller has nothing left; ``number`` tells its questions apart."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Empty:
+class Empty(Struct, frozen=True):
     """The answer to ``Ask``: neither has the helper."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Struct, frozen=True):
     """The caller wants the result."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """What the helper found."""
 
     kinds: tuple[tuple[Facts, Facts, int, tuple[bytes, ...]], ...]

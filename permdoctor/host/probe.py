@@ -20,9 +20,10 @@ import signal
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NoReturn
+
+from msgspec import Struct
 
 from permdoctor.container.subject import Subject
 from permdoctor.errors import CannotCheckError
@@ -63,16 +64,14 @@ _NOTES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Struct, frozen=True, kw_only=True):
     """``path`` is absolute in the container.  ``want`` is one of :class:`Ask`, or its value."""
 
     path: bytes
     want: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """``observed`` is ``ok`` or the errno's name, empty where it was not asked (see ``note``)."""
 
     path: bytes

@@ -10,8 +10,9 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Self
+
+from msgspec import Struct
 
 from permdoctor.errors import CannotCheckError
 from permdoctor.kernel.procstatus import ProcStatus, parse_status
@@ -35,8 +36,7 @@ class NotPermitted(CannotCheckError):  # noqa: N818
         super().__init__(message, hint=hint or "run it as root, or as the owner of the process")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcStat:
+class ProcStat(Struct, frozen=True, kw_only=True):
     """Of /proc/PID/stat: ``start`` is field 22 (clock ticks since boot), ``flags`` field 9."""
 
     state: str

@@ -146,7 +146,7 @@ def _maps_in_parents(proc: Proc, inum: int) -> tuple[IdMap, IdMap]:
 def read_sysctls() -> Sysctls:
     """``fs.protected_*`` of the running kernel; the usual values where one is missing."""
     found = {}
-    for name in Sysctls.__slots__:
+    for name in Sysctls.__struct_fields__:
         try:
             with open(f"/proc/sys/fs/{name}", "rb") as f:
                 found[name] = int(f.read())

@@ -20,9 +20,10 @@ import struct
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import islice, repeat
 from operator import attrgetter
+
+from msgspec import Struct
 
 from permdoctor.host import acl as acl_xattr
 from permdoctor.host import inodes, syscalls
@@ -68,8 +69,7 @@ AclMatters = Callable[[Inode], bool]
 Progress = Callable[[int], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
+class Budget(Struct, frozen=True, kw_only=True):
     """When to stop: after so many entries, after so many seconds.  ``deep`` lifts both."""
 
     entries: int = 200_000
@@ -95,8 +95,7 @@ class Lease:
         return got
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(Struct, frozen=True, kw_only=True):
     """What all workers of one scan have in common."""
 
     root_fd: int

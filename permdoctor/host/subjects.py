@@ -7,7 +7,9 @@ themselves would read them, those of the host from the host's accounts.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from permdoctor.container.subject import Basis, Process, Subject
 from permdoctor.diagnosis.report import Skipped
@@ -24,8 +26,7 @@ from permdoctor.kernel.text import printable
 _NAMES_LIMIT = 1 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Live:
+class _Live(Struct, frozen=True, kw_only=True):
     """One process as it was read."""
 
     pid: int

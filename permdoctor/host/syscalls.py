@@ -13,8 +13,9 @@ import fcntl
 import os
 import platform
 import struct
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 AT_FDCWD: Final = -100
 AT_SYMLINK_NOFOLLOW: Final = 0x100
@@ -76,8 +77,7 @@ def _long(value: int) -> ctypes.c_long:
     return ctypes.c_long(value)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stat:
+class Stat(Struct, frozen=True, kw_only=True):
     """statx(2).  ``uid`` and ``gid`` are what stat(2) shows to us: 65534 where nothing maps.
 
     ``mode`` includes the type.  ``mnt_id`` is the id of mountinfo's first field.

@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import ExitStack
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from permdoctor.diagnosis.facts import Walk
 from permdoctor.errors import CannotCheckError, UsageError

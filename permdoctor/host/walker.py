@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from permdoctor.diagnosis.facts import Walk
 from permdoctor.errors import CannotCheckError
@@ -77,7 +78,7 @@ class Walker:
     def _arrive(self, fd: int, st: syscalls.Stat, **more: bytes | bool) -> None:
         mount = self.view.mount_of_fd(fd, st)
         hop = self.view.inode_of_fd(fd, st, mount)
-        self.hops.append(replace(hop, path=self.at, **more))  # type: ignore[arg-type]
+        self.hops.append(replace(hop, path=self.at, **more))
         self.last = st
 
     def _step(self, name: bytes) -> bytes | None:

@@ -5,8 +5,10 @@ The xattr encoding lives in ``host/acl.py``; this module is what the entries *me
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import IntEnum
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from permdoctor.kernel.ids import Kgid, Kuid
 
@@ -22,8 +24,7 @@ class Tag(IntEnum):
     OTHER = 0x20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AclEntry:
+class AclEntry(Struct, frozen=True, kw_only=True):
     """One entry.  ``perm`` is a mask of R=4, W=2, X=1.
 
     ``id`` is a host id for USER and GROUP, ``None`` for the other tags and for a named id that
@@ -35,8 +36,7 @@ class AclEntry:
     id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Acl:
+class Acl(Struct, frozen=True):
     """An access or default ACL in kernel order: owner, named users, owning group, named groups,
     mask, other.
     """

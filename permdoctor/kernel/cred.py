@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from permdoctor.kernel.caps import Cap
 from permdoctor.kernel.ids import INITIAL, Kgid, Kuid, UserNs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cred:
+class Cred(Struct, frozen=True, kw_only=True):
     """File-system credentials (credentials(7)); every id is a host id.
 
     ``effective`` counts in ``userns``.  Real and saved ids are left out: Linux asks for the

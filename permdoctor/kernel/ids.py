@@ -7,8 +7,9 @@ gap.  Mirrors ``kernel/user_namespace.c`` (``map_id_range_down``, ``map_id_up``)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, NewType
+
+from msgspec import Struct
 
 Kuid = NewType("Kuid", int)
 Kgid = NewType("Kgid", int)
@@ -22,8 +23,7 @@ ID_MAX: Final = 0xFFFFFFFE
 """The largest valid id; 0xFFFFFFFF is INVALID_UID in the kernel."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extent:
+class Extent(Struct, frozen=True, kw_only=True):
     """One line of ``uid_map``: ``count`` ids from ``inside`` on are the ids from ``outside`` on."""
 
     inside: int
@@ -31,8 +31,7 @@ class Extent:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class IdMap:
+class IdMap(Struct, frozen=True):
     """The lines of one ``uid_map`` or ``gid_map`` (user_namespaces(7)), in order."""
 
     extents: tuple[Extent, ...]
@@ -60,8 +59,7 @@ class IdMap:
 IDENTITY: Final = IdMap((Extent(inside=0, outside=0, count=0xFFFFFFFF),))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UserNs:
+class UserNs(Struct, frozen=True, kw_only=True):
     """A user namespace: its two maps into host ids, and its place in the tree.
 
     ``inum`` is the inode of ``/proc/PID/ns/user``: the identity of the namespace.  ``parent`` is

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+
+from msgspec import Struct
 
 from permdoctor.kernel.acl import Acl
 from permdoctor.kernel.ids import Kgid, Kuid
@@ -34,8 +35,7 @@ class FileType(IntEnum):
         return self in (FileType.CHARDEV, FileType.BLOCKDEV)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inode:
+class Inode(Struct, frozen=True, kw_only=True):
     """An inode *as its mount shows it* (the kernel's vfsuid and vfsgid).
 
     ``uid``, ``gid`` and the named ids of ``acl`` are host ids after the mount's id map, ``None``

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from permdoctor.kernel.acl import Acl, Tag
 from permdoctor.kernel.ids import INITIAL, IdMap, Kgid, Kuid, UserNs
 from permdoctor.kernel.inode import Inode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Superblock:
+class Superblock(Struct, frozen=True, kw_only=True):
     """A mounted filesystem.  ``userns`` is its ``s_user_ns``: the initial one unless it was
     mounted inside a container (a tmpfs, an overlay of a rootless engine, FUSE).
     """
@@ -21,8 +21,7 @@ class Superblock:
     userns: UserNs = INITIAL
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountIdMap:
+class MountIdMap(Struct, frozen=True, kw_only=True):
     """The id maps of an idmapped mount (``struct mnt_idmap``).
 
     ``uids.outside(n)`` is the id that the mount shows for the filesystem's id n, and
@@ -34,8 +33,7 @@ class MountIdMap:
     gids: IdMap
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
+class Mount(Struct, frozen=True, kw_only=True):
     """One mount of a mount namespace: its own flags, its id map, its superblock.
 
     ``idmap`` is ``None`` for a plain mount.  ``idmap_unknown`` is set for an idmapped mount whose

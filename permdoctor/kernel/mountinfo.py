@@ -7,13 +7,13 @@ other byte through, ESC too.  ``root`` is relative to the *filesystem's* root, n
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 DELETED = b"//deleted"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountInfo:
+class MountInfo(Struct, frozen=True, kw_only=True):
     """One line.  ``options`` are the mount's own, ``super_options`` the superblock's."""
 
     id: int
@@ -100,16 +100,23 @@ def is_beneath(path: bytes, top: bytes) -> bool:
 
 
 def governing(mounts: tuple[MountInfo, ...], path: bytes) -> MountInfo | None:
-    """The mount that an absolute path lies on: the deepest mountpoint, the last mounted of equals
-    (a later mount on the same point covers the earlier).
+    """The mount that an absolute path lies on, found as the walk finds it: from the root mount
+    into the first child on the way, and so on.
+
+    Not simply the deepest mountpoint: a mount on ``/a`` covers what was mounted on ``/a/b`` before.
     """
-    best: MountInfo | None = None
-    for m in mounts:
-        if is_beneath(path, m.mountpoint) and (
-            best is None or len(m.mountpoint) >= len(best.mountpoint)
-        ):
-            best = m
-    return best
+    ids = {m.id for m in mounts}
+    on_the_way = [m for m in mounts if is_beneath(path, m.mountpoint)]
+    tops = [m for m in on_the_way if m.parent not in ids or m.parent == m.id]
+    at = max(reversed(tops), key=lambda m: len(m.mountpoint), default=None)
+    passed: set[int] = set()
+    while at is not None:
+        passed.add(at.id)
+        children = [m for m in on_the_way if m.parent == at.id and m.id not in passed]
+        if not children:
+            return at
+        at = min(reversed(children), key=lambda m: len(m.mountpoint))
+    return None
 
 
 def host_paths(

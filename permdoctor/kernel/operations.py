@@ -11,9 +11,11 @@ Steps say in ``about`` which inode they mean: ``object`` or ``parent``; for rena
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from functools import wraps
 from typing import ParamSpec
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from permdoctor.kernel.acl import Acl, AclEntry, Tag
 from permdoctor.kernel.caps import Cap
@@ -132,8 +134,7 @@ def access(cred: Cred, inode: Inode, mount: Mount, want: Want) -> Checks:
         yield from _mount_writable(mount)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenFlags:
+class OpenFlags(Struct, frozen=True, kw_only=True):
     """The flags of open(2) that take part in the decision; ``want`` is R, W or both."""
 
     want: Want

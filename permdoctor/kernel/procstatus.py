@@ -6,14 +6,14 @@ The outside ids of the maps are host ids when the reader lives in the initial us
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from permdoctor.kernel.caps import Cap, parse_caps
 from permdoctor.kernel.ids import Extent, IdMap, Kgid, Kuid
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcStatus:
+class ProcStatus(Struct, frozen=True, kw_only=True):
     """What one status file says of a process.  All ids are host ids.
 
     ``nspid`` is the pid in each pid namespace, the host's first.  ``seccomp`` is 2 with a filter.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sysctls:
+class Sysctls(Struct, frozen=True, kw_only=True):
     """Values as in ``/proc/sys/fs/protected_*``; the defaults are systemd's and Debian's."""
 
     protected_hardlinks: int = 1

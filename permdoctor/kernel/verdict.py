@@ -8,8 +8,9 @@ them; the explanation a person reads is made from them and from nothing else.  T
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag, StrEnum, auto
+
+from msgspec import Struct
 
 from permdoctor.kernel.caps import Cap
 
@@ -93,8 +94,7 @@ class Outcome(StrEnum):
     """The rule was asked and did not decide; the next one is asked."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True):
     """One rule, asked once.  ``want``/``has`` are the bits compared; ``id`` the host id, ``cap``
     the capability the rule turned on; ``mask`` an ACL's mask; ``why`` tells apart the ways in
     which a capability does not count.  ``about`` names the inode among those of the operation.
@@ -111,8 +111,7 @@ class Step:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(Struct, frozen=True, kw_only=True):
     """Allowed or refused, the errno the process would get, and every step on the way."""
 
     errno: Errno | None

@@ -11,7 +11,8 @@ refuses makes it walk once more from the start, and it goes on counting.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from permdoctor.kernel.cred import Cred
 from permdoctor.kernel.inode import S_ISVTX, FileType, Inode
@@ -23,8 +24,7 @@ from permdoctor.kernel.verdict import Errno, Outcome, Rule, Step, Verdict, Want
 MAXSYMLINKS = 40
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hop:
+class Hop(Struct, frozen=True, kw_only=True):
     """One component that a walk came to.
 
     ``path`` is where it is, from the container's root, symlinks before it resolved.  ``link`` is

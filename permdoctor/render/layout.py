@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from permdoctor.kernel.text import clean
 
@@ -27,8 +28,7 @@ class Style(StrEnum):
     COMMAND = "command"
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """Text of one style, on one line."""
 
     text: str
@@ -40,8 +40,7 @@ class Span:
         return cells(self.text)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Line(Struct, frozen=True, kw_only=True):
     """``indent`` cells before it, ``hang`` more before its continuations.
 
     ``verbatim`` lines (commands, to be copied) are never broken.

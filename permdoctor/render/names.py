@@ -7,8 +7,9 @@ because that is what ``ls`` and ``id`` show there.  Where the two differ both ar
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from permdoctor.container.subject import Subject
 from permdoctor.kernel.ids import INITIAL, Kgid, Kuid, UserNs
@@ -18,8 +19,7 @@ Pairs = tuple[tuple[int, str], ...]
 Kind = Literal["uid", "gid"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
+class Names(Struct, frozen=True, kw_only=True):
     """Names for ids as one user namespace sees them.
 
     ``users`` and ``groups`` are by inside id, ``host_users`` and ``host_groups`` by host id;

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from permdoctor.container.caps import PODMAN_DEFAULT, predicted_effective
 from permdoctor.container.container import Container, EngineInfo

@@ -6,9 +6,8 @@ kernel can make (NFS, SELinux), from recorded facts.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from permdoctor.container.binds import SourceState
 from permdoctor.container.container import EngineInfo, MountKind, State

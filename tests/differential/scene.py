@@ -10,8 +10,10 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
+
+from msgspec.structs import replace
 
 from permdoctor.kernel.acl import Acl, AclEntry, Tag
 from permdoctor.kernel.ids import INITIAL, Kgid, Kuid, UserNs

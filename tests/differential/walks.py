@@ -6,8 +6,10 @@ model only hears which inodes it visits, the kernel gets the path with RESOLVE_I
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
+
+from msgspec.structs import replace
 
 from permdoctor.kernel import walk as path_walk
 from permdoctor.kernel.inode import S_ISVTX, FileType, Inode

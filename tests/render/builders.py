@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from permdoctor.container.container import Container, EngineInfo, MountKind
 from permdoctor.container.needs import Need, NeedSource, PathNeed

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from permdoctor.container.container import is_engine_socket
 from permdoctor.diagnosis.case import Case

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from permdoctor.container.container import MountKind
 from permdoctor.container.needs import Need
@@ -16,8 +16,7 @@ from permdoctor.kernel.cred import Cred
 from permdoctor.kernel.inode import Inode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class Draft(Struct, frozen=True, kw_only=True):
     """A remedy before its proof.  ``inode``/``cred`` are the world after it."""
 
     rank: int

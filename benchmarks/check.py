@@ -2,7 +2,8 @@
 
 What a user would do instead: ``docker exec C test -w M`` for each mount.  And the start-up:
 ``permdoctor --version`` against a bare ``python -c pass``.  Whole processes, interleaved, ratios of
-medians of one run.  Needs root and docker.io; an installed permdoctor beside this interpreter.
+medians of one run.  Needs root and docker.io; an installed permdoctor beside this interpreter (its modules
+are compiled first, as pip does it).
 
     python -m benchmarks.check [--rounds N]
 """
@@ -10,6 +11,7 @@ medians of one run.  Needs root and docker.io; an installed permdoctor beside th
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import statistics
 import subprocess
@@ -36,6 +38,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=10)
     rounds = parser.parse_args().rounds
     permdoctor = str(Path(sys.executable).with_name("permdoctor"))
+    compileall.compile_dir(str(Path(__file__).parent.parent / "permdoctor"), quiet=2)
     lab = Lab().open()
     engine = engines.start_docker(lab.root / "plain", lab.image)
     try:

@@ -33,7 +33,7 @@ def as_user(uid: int, gid: int, do: Callable[[], T]) -> T:
             os.setresgid(gid, gid, gid)
             os.setresuid(uid, uid, uid)
             answer: object = do()
-        except BaseException as e:  # noqa: BLE001 - it is raised again on the other side
+        except BaseException as e:
             answer = e
         with os.fdopen(write, "wb") as f:
             pickle.dump(answer, f)

@@ -76,7 +76,7 @@ def test_variants(before: bytes, after: bytes, field: str, value: object) -> Non
 @pytest.mark.parametrize("line", [b"Name", b"State", b"PPid", b"Uid", b"Gid", b"Groups", b"CapEff"])
 def test_a_missing_line_is_an_error(line: bytes) -> None:
     text = b"\n".join(x for x in STATUS.split(b"\n") if not x.startswith(line + b":"))
-    with pytest.raises(ValueError, match="incomplete|invalid"):
+    with pytest.raises(ValueError, match=r"incomplete|invalid"):
         parse_status(text)
 
 
@@ -91,7 +91,7 @@ def test_a_text_cut_short_is_an_error_or_a_status(length: int) -> None:
 
 @given(st.binary())
 def test_garbage_is_an_error(text: bytes) -> None:
-    with pytest.raises(ValueError, match="incomplete|invalid"):
+    with pytest.raises(ValueError, match=r"incomplete|invalid"):
         parse_status(text)
 
 
@@ -111,5 +111,5 @@ def test_id_map(text: bytes, map_: IdMap) -> None:
 
 @pytest.mark.parametrize("text", [b"0 0\n", b"0 0 0 0\n", b"a b c\n"])
 def test_a_garbled_id_map_is_an_error(text: bytes) -> None:
-    with pytest.raises(ValueError, match="unpack|invalid"):
+    with pytest.raises(ValueError, match=r"unpack|invalid"):
         parse_id_map(text)

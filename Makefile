@@ -32,7 +32,8 @@ lint: $(STAMPS)/test
 	@$(BIN)/python -m pytest -q tests/test_lint.py tests/test_architecture.py
 
 bench: $(STAMPS)/test
-	@for each in benchmarks/*.py; do echo "== $$each"; $(BIN)/python "$$each" || exit 1; done
+	@for each in check deep_scan; do \
+		echo "== $$each"; $(BIN)/python -m "benchmarks.$$each" || exit 1; done
 
 clean:
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \

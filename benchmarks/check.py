@@ -2,8 +2,8 @@
 
 What a user would do instead: ``docker exec C test -w M`` for each mount.  And the start-up:
 ``permdoctor --version`` against a bare ``python -c pass``.  Whole processes, interleaved, ratios of
-medians of one run.  Needs root and docker.io; an installed permdoctor beside this interpreter (its modules
-are compiled first, as pip does it).
+medians of one run.  Needs root, docker.io and an installed permdoctor beside this interpreter (its
+modules are compiled first, as pip does it).
 
     python -m benchmarks.check [--rounds N]
 """

@@ -18,7 +18,7 @@ import os
 import stat
 import struct
 import time
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from itertools import islice, repeat
 from operator import attrgetter
@@ -45,6 +45,8 @@ BATCH = 512
 _OPEN_DIRS = 128
 _STEP_BYTES, _STEP_NAMES = 4000, 256
 _MAX_KEYS = 65536
+_HONEST = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs"))
+_SMALL = 1 << 20
 
 _MASK = 0x1F  # STATX_TYPE | MODE | NLINK | UID | GID
 _FLAGS = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT
@@ -121,11 +123,15 @@ class Scanner:
         self.kinds: dict[Facts, dict[bytes, Kind]] = {}
         self.classes: dict[tuple[Facts, Facts], Kind] = {}
         self.tick: Callable[[Node, Iterator[bytes]], None] = lambda _node, _names: None
+        self._sizes_are_honest = job.mount.sb.fstype in _HONEST
         self._open: OrderedDict[Node, None] = OrderedDict()
         self._out = ctypes.create_string_buffer(BATCH * _SLOT + STATX_SIZE)
         self._fields = memoryview(self._out).cast("B")
         self._slots = [ctypes.byref(self._out, i * _SLOT) for i in range(BATCH)]
+        self._checked = _python_libc["statx"]
         self._statx = _python_libc["statx"]
+        self._statx.restype = None  # errno tells; making an int of each result takes its time
+        self._errno = ctypes.c_int.from_address(_errno_location())
 
     # --- directories ---
 
@@ -145,12 +151,23 @@ class Scanner:
         """All entries of one directory."""
         try:
             fd = self.open(node)
-            with os.scandir(b"/proc/self/fd/%d" % fd) as entries:
+            path = b"/proc/self/fd/%d" % fd
+            if self._is_small(fd):
+                self.read_names(node, fd, iter(os.listdir(path)))
+                return
+            with os.scandir(path) as entries:
                 self.read_names(node, fd, map(_name, entries))
         except OSError as e:
             self._failed(e)
         finally:
             self.leave(node)
+
+    def _is_small(self, fd: int) -> bool:
+        """Whether all names at once take little memory: cheaper than one after the other.
+
+        Only filesystems of the kernel's own are believed when they tell a directory's size.
+        """
+        return self._sizes_are_honest and os.fstat(fd).st_size <= _SMALL
 
     def read_given(self, node: Node, names: Iterator[bytes]) -> None:
         """Some entries of one directory, listed by somebody else."""
@@ -238,17 +255,19 @@ class Scanner:
 
     def _stat_all(self, node: Node, fd: int, names: list[bytes]) -> None:
         """A statx for each name, and one look at all results: mostly they are the same."""
-        calls = map(self._statx, repeat(fd), names, repeat(_FLAGS), repeat(_MASK), self._slots)
-        failed = list(calls)
+        more = (repeat(_FLAGS), repeat(_MASK), self._slots)
+        self._errno.value = 0
+        deque(map(self._statx, repeat(fd), names, *more), maxlen=0)
+        failed = list(map(self._checked, repeat(fd), names, *more)) if self._errno.value else []
         results = self._fields[: len(names) * _SLOT].tobytes()
         known = self.kinds.setdefault(node.facts, {})
         kind = known.get(results[8:30])
-        if kind and kind.simple and results == results[:_SLOT] * len(names) and not any(failed):
+        if kind and kind.simple and results == results[:_SLOT] * len(names) and not failed:
             kind.count += len(names)
             self.counters.entries += len(names)
             return
         keys = [k for (k,) in _KEYS.iter_unpack(results)]
-        if any(failed):
+        if failed:
             keys = [_NOTHING if f else k for f, k in zip(failed, keys, strict=True)]
         self._count_all(node, fd, names, keys, known)
 
@@ -342,6 +361,13 @@ class Scanner:
         f = kind.facts
         facts = Facts(f.uid, f.gid, f.mode, f.flags, access, default)
         return self._kind(kind.parent, facts, has_acl=False)
+
+
+def _errno_location() -> int:
+    """The address of this thread's errno."""
+    call = _python_libc["__errno_location"]
+    call.restype = ctypes.c_void_p
+    return int(call())
 
 
 def _fits(way: list[Node], parts: int, length: int) -> bool:

@@ -77,9 +77,7 @@ ROOT = cred(0, 0, caps=DOCKER_DEFAULT)
         ),
     ],
 )  # fmt: skip
-def test_mode_bits(
-    who: Cred, what: Inode, want: Want, verdict: Errno | None, rule: Rule
-) -> None:
+def test_mode_bits(who: Cred, what: Inode, want: Want, verdict: Errno | None, rule: Rule) -> None:
     found = permission(who, what, PLAIN, want)
     assert found.errno == verdict
     assert found.deciding is not None
@@ -124,9 +122,7 @@ ACL = "u::rwx u:1000:rw- u:1001:--- g::r-- g:50:-w- g:51:r-x m::rwx o::r--"
                      EACCES, Rule.CAPABILITY, id="entries without a mapping match nobody"),
     ],
 )  # fmt: skip
-def test_acl(
-    who: Cred, acl: str, mode: int, want: Want, verdict: Errno | None, rule: Rule
-) -> None:
+def test_acl(who: Cred, acl: str, mode: int, want: Want, verdict: Errno | None, rule: Rule) -> None:
     found = permission(who, inode(mode, 0, 0, acl=acl), PLAIN, want)
     assert found.errno == verdict
     assert found.deciding is not None

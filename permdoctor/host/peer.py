@@ -233,7 +233,7 @@ class Peer:
             stack[: len(given) + len(kept)] = kept
             self._give(Parcel(tuple((path_of(n), n.facts) for n in given)))
             for node in given:
-                self.scanner.leave(node)
+                self.scanner.dirs.leave(node)
 
     def _give(self, parcel: Parcel) -> None:
         self.sent += 1

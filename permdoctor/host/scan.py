@@ -1,10 +1,9 @@
 """A whole tree as classes of entries that no rule can tell apart, within a budget.
 
-Iterative, with at most ``_OPEN_DIRS`` descriptors at any depth: a directory is opened from the
-nearest ancestor still open, never through ``..`` and never across a mount or a symlink (openat2).
-One statx an entry gives owner, mode, flags and whether it is a mountpoint, and is nearly all of
-the cost: the rest is kept out of the interpreter's loop.  ACLs are read only where the caller
-says that they can matter; immutable and append-only for every entry.
+Iterative, with few descriptors at any depth (``dirs.py``), and never across a mount.  One statx
+an entry gives owner, mode, flags and whether it is a mountpoint, and is nearly all of the cost:
+the rest is kept out of the interpreter's loop.  ACLs are read only where the caller says that
+they can matter; immutable and append-only for every entry.
 
 A :class:`Scanner` is one process's share of the work; ``sharing.py`` puts two at it.  What a
 hostile tree could make grow is bounded: classes, samples, descriptors.
@@ -18,7 +17,7 @@ import os
 import stat
 import struct
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from itertools import islice, repeat
 from operator import attrgetter
@@ -27,6 +26,7 @@ from msgspec import Struct
 
 from permdoctor.host import acl as acl_xattr
 from permdoctor.host import inodes, syscalls
+from permdoctor.host.dirs import OpenDirs
 from permdoctor.host.entries import SAMPLES, Counters, Facts, Kind, Node, path_of, to_inode
 from permdoctor.host.syscalls import (
     AT_NO_AUTOMOUNT,
@@ -42,8 +42,6 @@ from permdoctor.kernel.mount import Mount
 MAX_CLASSES = 4096
 BATCH = 512
 """Entries between two looks at the clock, the budget and the other worker."""
-_OPEN_DIRS = 128
-_STEP_BYTES, _STEP_NAMES = 4000, 256
 _MAX_KEYS = 65536
 _HONEST = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs"))
 _SMALL = 1 << 20
@@ -59,12 +57,6 @@ _NOTHING = bytes(_KEY.size)
 _name = attrgetter("name")
 _python_libc = ctypes.PyDLL(None)
 """Keeps the interpreter lock: letting it go and taking it back costs a tenth of a statx."""
-_RESOLVE = (
-    syscalls.RESOLVE_BENEATH
-    | syscalls.RESOLVE_NO_XDEV
-    | syscalls.RESOLVE_NO_SYMLINKS
-    | syscalls.RESOLVE_NO_MAGICLINKS
-)
 _VANISHED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
 
 AclMatters = Callable[[Inode], bool]
@@ -119,12 +111,12 @@ class Scanner:
         self.root = root
         self.lease = lease or Lease(UNLIMITED)
         self.counters = Counters()
+        self.dirs = OpenDirs()
         self.stack: list[Node] = []
         self.kinds: dict[Facts, dict[bytes, Kind]] = {}
         self.classes: dict[tuple[Facts, Facts], Kind] = {}
         self.tick: Callable[[Node, Iterator[bytes]], None] = lambda _node, _names: None
         self._sizes_are_honest = job.mount.sb.fstype in _HONEST
-        self._open: OrderedDict[Node, None] = OrderedDict()
         self._out = ctypes.create_string_buffer(BATCH * _SLOT + STATX_SIZE)
         self._fields = memoryview(self._out).cast("B")
         self._slots = [ctypes.byref(self._out, i * _SLOT) for i in range(BATCH)]
@@ -150,7 +142,7 @@ class Scanner:
     def read_dir(self, node: Node) -> None:
         """All entries of one directory."""
         try:
-            fd = self.open(node)
+            fd = self.dirs.open(node)
             path = b"/proc/self/fd/%d" % fd
             if self._is_small(fd):
                 self.read_names(node, fd, iter(os.listdir(path)))
@@ -160,7 +152,7 @@ class Scanner:
         except OSError as e:
             self._failed(e)
         finally:
-            self.leave(node)
+            self.dirs.leave(node)
 
     def _is_small(self, fd: int) -> bool:
         """Whether all names at once take little memory: cheaper than one after the other.
@@ -172,11 +164,11 @@ class Scanner:
     def read_given(self, node: Node, names: Iterator[bytes]) -> None:
         """Some entries of one directory, listed by somebody else."""
         try:
-            self.read_names(node, self.open(node), names)
+            self.read_names(node, self.dirs.open(node), names)
         except OSError as e:
             self._failed(e)
         finally:
-            self.leave(node)
+            self.dirs.leave(node)
 
     def read_names(self, node: Node, fd: int, names: Iterator[bytes]) -> None:
         """Entries of a directory, by name.  Raises ``OSError`` from the iterator."""
@@ -199,57 +191,6 @@ class Scanner:
             self.counters.foreign_mounts += 1
         else:
             self.counters.unreadable += 1
-
-    def open(self, node: Node) -> int:
-        """A descriptor of the directory, opened from the nearest ancestor that is open.
-
-        On a long way the parent and every ``_STEP_NAMES``-th ancestor are kept open, so that
-        coming back up from 20,000 levels stays cheap.
-        """
-        way: list[Node] = []
-        at = node
-        while at.fd < 0:
-            way.append(at)
-            assert at.parent is not None, "the root is always open"
-            at = at.parent
-        if at in self._open:
-            self._open.move_to_end(at)
-        while way:
-            base = at
-            parts: list[bytes] = []
-            length = 0
-            while way and (not parts or _fits(way, len(parts), length)):
-                at = way.pop()
-                parts.append(at.name)
-                length += len(at.name) + 1
-            at.fd = syscalls.openat2(
-                base.fd, b"/".join(parts), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, _RESOLVE
-            )
-            self._keep(at)
-        return node.fd
-
-    def _keep(self, node: Node) -> None:
-        self._open[node] = None
-        while len(self._open) > _OPEN_DIRS:
-            self._close(next(iter(self._open)))
-
-    def _close(self, node: Node) -> None:
-        if self._open.pop(node, False) is None:
-            os.close(node.fd)
-            node.fd = -1
-
-    def leave(self, node: Node) -> None:
-        """Done with it: close what no pending directory needs."""
-        while not node.pending:
-            self._close(node)
-            if node.parent is None:
-                return
-            node = node.parent
-            node.pending -= 1
-
-    def close(self) -> None:
-        for node in list(self._open):
-            self._close(node)
 
     # --- entries ---
 
@@ -368,11 +309,6 @@ def _errno_location() -> int:
     call = _python_libc["__errno_location"]
     call.restype = ctypes.c_void_p
     return int(call())
-
-
-def _fits(way: list[Node], parts: int, length: int) -> bool:
-    """Whether the next name belongs into the same openat2; the last one is opened by itself."""
-    return len(way) > 1 and parts < _STEP_NAMES and length + len(way[-1].name) < _STEP_BYTES
 
 
 def always(_: Inode) -> bool:

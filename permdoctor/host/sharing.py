@@ -249,4 +249,4 @@ def scan_tree(
     try:
         return Caller(scanner, workers, progress).run()
     finally:
-        scanner.close()
+        scanner.dirs.close()

@@ -17,6 +17,8 @@ import pytest
 
 from permdoctor.diagnosis.facts import EntryClass, Tree
 from permdoctor.host import scan, sharing
+from permdoctor.host.dirs import OpenDirs
+from permdoctor.host.entries import Node
 from permdoctor.host.scan import Budget
 from permdoctor.host.sharing import scan_tree
 from permdoctor.kernel.inode import FileType, Inode
@@ -327,9 +329,9 @@ def test_a_directory_swapped_for_something_else(
 ) -> None:
     (tmpfs / "dir").mkdir()
     (tmp_path / "outside").write_text("")
-    real = scan.Scanner.open
+    real = OpenDirs.open
 
-    def race(self: scan.Scanner, node: scan.Node) -> int:
+    def race(self: OpenDirs, node: Node) -> int:
         if node.name == b"dir" and (tmpfs / "dir").is_dir() and not (tmpfs / "dir").is_symlink():
             (tmpfs / "dir").rmdir()
             if swap == "symlink":
@@ -338,7 +340,7 @@ def test_a_directory_swapped_for_something_else(
                 (tmpfs / "dir").touch()
         return real(self, node)
 
-    monkeypatch.setattr(scan.Scanner, "open", race)
+    monkeypatch.setattr(OpenDirs, "open", race)
     tree = scanned(tmpfs)
     assert tree.coverage.entries == 1
     assert tree.coverage.vanished == 1

@@ -13,7 +13,7 @@ from msgspec import Struct, field
 
 from permdoctor import __version__
 from permdoctor.app.collect import Collector, Options
-from permdoctor.app.engines import connected, find, running
+from permdoctor.app.engines import connected, find
 from permdoctor.app.progress import Progress
 from permdoctor.config import Config
 from permdoctor.container.needs import Need
@@ -77,8 +77,27 @@ def _jobs(
         for name in request.names:
             yield printable(name), partial(_named, collector, engines, name)
         if request.all:
-            for engine, id_, name in running(engines):
-                yield printable(name), partial(_by_id, collector, engine, id_)
+            for engine in engines:
+                yield from _all_of(engine, collector, alone=len(engines) == 1)
+
+
+def _all_of(
+    engine: Engine, collector: Collector, *, alone: bool
+) -> Iterator[tuple[str, Callable[[], Report]]]:
+    """Every running container of one engine.  One of several that is down fails for itself."""
+    try:
+        summaries = engine.list()
+    except PermdoctorError as e:
+        if alone:
+            raise
+        yield "an engine", partial(_raise, e)
+        return
+    for summary in summaries:
+        yield printable(summary.name), partial(_by_id, collector, engine, summary.id)
+
+
+def _raise(e: PermdoctorError) -> Report:
+    raise e
 
 
 def _process(collector: Collector, pid: int) -> Report:

@@ -54,10 +54,3 @@ def find(engines: Sequence[Engine], name: str) -> tuple[Engine, Container]:
         f"no container is called {printable(name)} on any of {len(unknown)} engines",
         hint=hints[0] if hints else "`docker ps -a` lists them",
     )
-
-
-def running(engines: Sequence[Engine]) -> Iterator[tuple[Engine, str, str]]:
-    """(engine, id, name) of every running container."""
-    for engine in engines:
-        for summary in engine.list():
-            yield engine, summary.id, summary.name

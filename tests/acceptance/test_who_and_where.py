@@ -334,3 +334,28 @@ def test_explain_gives_the_errno_of_the_process(
     (operation,) = said.operations
     assert all(w.allowed for w in said.walks)
     assert (operation.verdict.errno and operation.verdict.errno.name) == errno
+
+
+def test_several_engines_are_searched_in_order(
+    lab: Lab, dockerd: Engine, dockerd_remap: Engine
+) -> None:
+    hosts = (dockerd.host, dockerd_remap.host)
+    with (
+        gone_after(dockerd.run("-v", f"{lab.directory()}:/data:ro", name="first")),
+        gone_after(dockerd_remap.run("-v", f"{lab.directory()}:/data:ro", name="second")),
+    ):
+        both = check(CheckRequest(names=("second", "first"), hosts=hosts))
+        every = check(CheckRequest(all=True, hosts=hosts))
+    assert [r.container.engine.endpoint for r in both.reports] == [*reversed(hosts)]
+    assert {"first", "second"} <= {r.container.name for r in every.reports}
+
+
+def test_an_engine_that_is_down_does_not_hide_the_other(lab: Lab, dockerd: Engine) -> None:
+    down = f"unix://{lab.root}/nobody.sock"
+    with gone_after(dockerd.run("-v", f"{lab.directory()}:/data:ro", name="alive")):
+        found = check(CheckRequest(names=("alive",), hosts=(down, dockerd.host)))
+        every = check(CheckRequest(all=True, hosts=(down, dockerd.host)))
+    assert [r.container.name for r in found.reports] == ["alive"]
+    assert "alive" in {r.container.name for r in every.reports}
+    assert [f for f in every.failed if "nobody.sock" in f.reason]
+    assert every.exit_status(Severity.ERROR) == 3

@@ -39,6 +39,8 @@ def main() -> int:
     except MissingError as e:
         print(f"cannot run: {e}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     print(file=sys.stderr)
     print(summary(tally))
     seconds = time.monotonic() - started

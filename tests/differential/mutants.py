@@ -7,6 +7,7 @@ model itself.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -200,7 +201,8 @@ def fowner_needs_the_gid(cred: Cred, inode: Inode) -> bool:
 @wrong(subjects, name="draw")
 def real_uid_instead_of_fsuid(*args: Any) -> subjects.Subject:
     subject = _draw(*args)
-    return replace(subject, cred=replace(subject.cred, fsuid=subject.ruid))
+    cred = replace(subject.cred, fsuid=subject.ruid)
+    return dataclasses.replace(subject, cred=cred)
 
 
 @wrong(IdMap, name="inside")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing as mp
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from tests.differential.compare import Tally
 from tests.differential.rounds import Round
 from tests.differential.scene import Filesystem
 from tests.lab.filesystems import mounted_fs
-from tests.lab.needs import need_root
+from tests.lab.needs import MissingError, need_root
 
 ROUNDS_OF_EPOCH = 24
 WORKERS = 2
@@ -49,6 +50,7 @@ class Lab:
 
     def __enter__(self) -> Lab:
         need_root()
+        _need_linux(6, 6)
         syscalls.unshare(syscalls.CLONE_NEWNS)
         syscalls.make_mounts_private()
         syscalls.keep_caps_when_ids_change()
@@ -86,6 +88,14 @@ class Lab:
             tally = Round(where, Random(f"{seed}/round {number}"), around, kind, before).run()
             if sysctls.read() == before:
                 return tally
+
+
+def _need_linux(*version: int) -> None:
+    """6.6: fchmodat2, and a tmpfs with id maps and inode flags."""
+    running = os.uname().release
+    found = tuple(int(n) for n in running.split("-")[0].split(".")[:2])
+    if found < version:
+        raise MissingError(f"needs Linux {version[0]}.{version[1]}, this is {running}")
 
 
 def run_epoch(lab: Lab, plan: Plan, epoch: int, numbers: Sequence[int]) -> Tally:
@@ -152,6 +162,7 @@ def _workers(plan: Plan) -> Iterator[list[Connection]]:
 def _work(plan: Plan, commands: Connection, not_ours: Sequence[Connection]) -> None:
     for end in not_ours:
         end.close()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's end of the pipe says when
     try:
         with Lab(plan.kinds) as lab, contextlib.suppress(EOFError):
             while True:

@@ -123,3 +123,14 @@ def test_every_result_was_compared(tally: Tally) -> None:
         "create",
         "set_acl",
     }
+
+
+def test_a_round_is_repeated_by_its_number() -> None:
+    """What a disagreement's description promises."""
+    plan = run.Plan(cases=1, seed=FIXED_SEED, only=2 * run.ROUNDS_OF_EPOCH + 3)
+    try:
+        first, second = run.run(plan), run.run(plan)
+    except MissingError as e:
+        pytest.skip(str(e))
+    assert first.cells == second.cells
+    assert set(first.kinds) == {"btrfs"}

@@ -44,13 +44,13 @@ def container_then_path(
 
 
 def _names(hosts: tuple[str, ...]) -> tuple[str, ...]:
-    from permdoctor.app.engines import connected, running
+    from permdoctor.app.engines import connected
     from permdoctor.config import load
     from permdoctor.kernel.text import printable
 
     try:
         with _patience(), connected(hosts, load(None, os.environ).engines.hosts) as engines:
-            names = tuple(name for _, _, name in running(engines))
+            names = tuple(s.name for engine in engines for s in engine.list())
     except (PermdoctorError, _TooLateError, OSError):
         return ()
     return tuple(n for n in names if n == printable(n) and " " not in n)

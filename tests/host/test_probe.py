@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -193,11 +194,14 @@ def test_the_child_is_no_more_than_the_subject(box: Path, monkeypatch: pytest.Mo
         if not watcher:
             probe(pid, subject, [Request(path=b"/", want="read")], seconds=5)
             os._exit(0)
-        os.set_blocking(reader, True)
-        os.read(reader, 100)  # the cell's own
-        child = int(os.read(reader, 100).split()[-1])
+        said = b""
+        while said.count(b" ") < 2:  # the cell's own, and the probe's
+            said += os.read(reader, 100)
+        child = int(said.split()[1])
+        deadline = time.monotonic() + 5
         while ") T" not in Path(f"/proc/{child}/stat").read_text():
-            pass
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
         status = dict(
             line.split(":\t", 1) for line in Path(f"/proc/{child}/status").read_text().splitlines()
         )

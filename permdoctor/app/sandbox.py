@@ -23,7 +23,7 @@ from msgspec import Struct
 from permdoctor.container.userns import parse_subids
 from permdoctor.errors import CannotCheckError
 from permdoctor.host import machine, syscalls
-from permdoctor.host.accounts import account, user_name
+from permdoctor.host.accounts import user_name
 
 CLONE_NEWPID = 0x20000000
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
@@ -50,20 +50,23 @@ class Sandbox(Struct, frozen=True, kw_only=True):
 def sandbox() -> Iterator[Sandbox]:
     """Scenario S4: the process is 1001:1001, the directory 0:0 0755, mounted rw.
 
-    Raises ``CannotCheckError`` naming what the machine does not allow.
+    An ordinary user without a range of ids in /etc/subuid has one id only: then the directory is
+    the process's own, and its mode 0555.  Raises ``CannotCheckError`` naming what the machine does
+    not allow.
     """
     top = tempfile.mkdtemp(prefix="permdoctor-demo-").encode()
     pid = 0
     try:
         os.umask(0o022)
         os.chdir("/")
-        for name in (b"rootfs/app/model", b"rootfs/etc", b"model"):
+        for name in (b"rootfs/app/model", b"rootfs/etc"):
             os.makedirs(top + b"/" + name, 0o755)
         with open(top + b"/rootfs/etc/passwd", "wb") as f:
             f.write(PASSWD)
-        uids, gids, note = _maps()
-        pid = _start(top, uids, gids)
-        yield Sandbox(pid=pid, model=top + b"/model", note=note)
+        maps = _maps()
+        os.mkdir(top + b"/model", maps.mode)
+        pid = _start(top, maps)
+        yield Sandbox(pid=pid, model=top + b"/model", note=maps.note)
     finally:
         if pid:
             with suppress(ProcessLookupError):
@@ -71,33 +74,44 @@ def sandbox() -> Iterator[Sandbox]:
         shutil.rmtree(top, ignore_errors=True)
 
 
-def _maps() -> tuple[list[str], list[str], str]:
-    """uid_map and gid_map: root maps the host's own ids, anybody else a range of /etc/subuid."""
-    uid = os.getuid()
+class _Maps(Struct, frozen=True, kw_only=True):
+    """Lines of uid_map and gid_map, who writes them, and the mode of the directory."""
+
+    uids: tuple[str, ...]
+    gids: tuple[str, ...]
+    tools: bool = False
+    mode: int = 0o755
+    note: str = ""
+
+
+def _maps() -> _Maps:
+    """Root maps the host's own ids, anybody else a range of /etc/subuid, or only themselves."""
+    uid, gid = os.getuid(), os.getgid()
     if uid == 0:
-        return ["0 0 65536"], ["0 0 65536"], ""
+        return _Maps(uids=("0 0 65536",), gids=("0 0 65536",))
     keys = {str(uid), user_name(uid)}
-    ranges = [
+    own_uids, own_gids = (
         next((r for r in parse_subids(machine.read_text(f)) if r.owner in keys), None)
         for f in ("/etc/subuid", "/etc/subgid")
-    ]
+    )
     tools = all(shutil.which(t) for t in ("newuidmap", "newgidmap"))
-    if not tools or None in ranges or any(r is not None and r.count <= USER for r in ranges):
-        raise CannotCheckError(
-            "the demo needs a second user id, and you have none to give to a container",
-            hint="install the package uidmap and have a line for yourself in /etc/subuid and"
-            " /etc/subgid, or run it as root",
+    if tools and own_uids and own_gids and min(own_uids.count, own_gids.count) > USER:
+        return _Maps(
+            uids=(f"0 {uid} 1", f"1 {own_uids.start} {own_uids.count}"),
+            gids=(f"0 {gid} 1", f"1 {own_gids.start} {own_gids.count}"),
+            tools=True,
+            note=f"as an ordinary user: the container's root is you ({uid}), as in rootless Docker",
         )
-    maps = [
-        [f"0 {own} 1", f"1 {r.start} {r.count}"]
-        for own, r in zip((uid, account(uid).cred.fsgid), ranges, strict=True)
-        if r is not None
-    ]
-    note = f"as an ordinary user: the container's root is you ({uid}), as in a rootless engine"
-    return maps[0], maps[1], note
+    return _Maps(
+        uids=(f"{USER} {uid} 1",),
+        gids=(f"{USER} {gid} 1",),
+        mode=0o555,
+        note=f"you have one id ({uid}) and no range in /etc/subuid: the directory is the process's"
+        " own, closed by its mode; run it as root to see the usual fault",
+    )
 
 
-def _start(top: bytes, uids: list[str], gids: list[str]) -> int:
+def _start(top: bytes, maps: _Maps) -> int:
     """Fork, unshare, have the maps written, enter the root; the host's pid of the sleeper."""
     from_child, to_parent = os.pipe()
     from_parent, to_child = os.pipe()
@@ -105,12 +119,12 @@ def _start(top: bytes, uids: list[str], gids: list[str]) -> int:
     if child == 0:
         os.close(from_child)
         os.close(to_child)
-        _child(top, to_parent, from_parent)
+        _child(top, to_parent, from_parent, groups=maps.tools or os.getuid() == 0)
     os.close(to_parent)
     os.close(from_parent)
     try:
         _expect(from_child, b"unshared")
-        _write_maps(child, uids, gids)
+        _write_maps(child, maps)
         os.write(to_child, b"mapped\n")
         return int(_expect(from_child, b"ready").split()[1])
     finally:
@@ -142,20 +156,30 @@ def _hint() -> str:
     return "user namespaces must be allowed (user.max_user_namespaces), or run it as root"
 
 
-def _write_maps(pid: int, uids: list[str], gids: list[str]) -> None:
-    if os.getuid() == 0:
-        for name, lines in (("uid_map", uids), ("gid_map", gids)):
-            with open(f"/proc/{pid}/{name}", "w", encoding="ascii") as f:
-                f.write("\n".join(lines) + "\n")
+def _write_maps(pid: int, maps: _Maps) -> None:
+    if maps.tools:
+        for tool, lines in (("newuidmap", maps.uids), ("newgidmap", maps.gids)):
+            words = [w for line in lines for w in line.split()]
+            argv = [tool, str(pid), *words]
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise CannotCheckError(f"{tool}: {done.stderr.strip()}", hint=_hint())
         return
-    for tool, lines in (("newuidmap", uids), ("newgidmap", gids)):
-        words = [w for line in lines for w in line.split()]
-        done = subprocess.run([tool, str(pid), *words], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise CannotCheckError(f"{tool}: {done.stderr.strip()}", hint=_hint())
+    if os.getuid() != 0:  # user_namespaces(7): before an unprivileged gid_map
+        _write(f"/proc/{pid}/setgroups", "deny")
+    _write(f"/proc/{pid}/uid_map", "\n".join(maps.uids) + "\n")
+    _write(f"/proc/{pid}/gid_map", "\n".join(maps.gids) + "\n")
 
 
-def _child(top: bytes, out: int, back: int) -> NoReturn:
+def _write(path: str, text: str) -> None:
+    try:
+        with open(path, "w", encoding="ascii") as f:
+            f.write(text)
+    except OSError as e:
+        raise CannotCheckError(f"{path}: {e.strerror}", hint=_hint()) from e
+
+
+def _child(top: bytes, out: int, back: int, *, groups: bool) -> NoReturn:
     """In the child: never returns, whatever happens."""
     try:
         syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | CLONE_NEWPID)
@@ -164,7 +188,7 @@ def _child(top: bytes, out: int, back: int) -> NoReturn:
             os._exit(1)
         sleeper = os.fork()
         if sleeper == 0:
-            _sleep_inside(top, out)
+            _sleep_inside(top, out, groups=groups)
         os.write(out, b"")
         os.waitpid(sleeper, os.WNOHANG)
     except OSError as e:
@@ -173,7 +197,7 @@ def _child(top: bytes, out: int, back: int) -> NoReturn:
         os._exit(0)
 
 
-def _sleep_inside(top: bytes, out: int) -> NoReturn:
+def _sleep_inside(top: bytes, out: int, *, groups: bool) -> NoReturn:
     try:
         outside = int(os.readlink("/proc/self"))
         root = top + b"/rootfs"
@@ -182,7 +206,7 @@ def _sleep_inside(top: bytes, out: int) -> NoReturn:
         _mount(top + b"/model", root + TARGET, MS_BIND)
         os.chdir(root)
         _pivot_root()
-        _become(USER)
+        _become(USER, groups=groups)
         os.write(out, b"ready %d\n" % outside)
         os.close(out)
         while True:
@@ -193,12 +217,14 @@ def _sleep_inside(top: bytes, out: int) -> NoReturn:
         os._exit(1)
 
 
-def _become(id_: int) -> None:
-    """uid and gid 1001, no groups, no capabilities; still to be looked at by its owner."""
-    os.setgroups([])
+def _become(id_: int, *, groups: bool) -> None:
+    """uid and gid 1001, no capabilities; ``groups``: whether they may be given up."""
+    if groups:
+        os.setgroups([])
     os.setresgid(id_, id_, id_)
     os.setresuid(id_, id_, id_)
-    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
+    syscalls.capset(0)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)  # still to be looked at by its owner
     syscalls.libc.prctl(PR_SET_NAME, COMM, 0, 0, 0)
 
 

@@ -89,6 +89,8 @@ def _explained(bind: BindFacts) -> bool:
 
 
 def _judge_root(facts: Facts, bind: BindFacts, need: PathNeed) -> tuple[tuple[int, Judgement], ...]:
+    if need.need is Need.NONE:
+        return ()
     if bind.walk is None or bind.walk.object is None or bind.bind.mount.idmap_unknown:
         return ()
     hops = bind.walk.hops

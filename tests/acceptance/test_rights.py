@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -15,6 +17,7 @@ from permdoctor.app.demo import demo
 from permdoctor.config import Check, Config
 from permdoctor.diagnosis.report import CheckResult, Report, Severity
 from permdoctor.errors import PermdoctorError
+from permdoctor.host import syscalls
 from tests.lab.engine import Engine
 from tests.lab.lab import Lab
 from tests.lab.needs import MissingError
@@ -32,6 +35,7 @@ def as_user(uid: int, gid: int, do: Callable[[], T]) -> T:
             os.setgroups([])
             os.setresgid(gid, gid, gid)
             os.setresuid(uid, uid, uid)
+            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)  # as it is after an execve
             answer: object = do()
         except BaseException as e:
             answer = e
@@ -130,8 +134,40 @@ def test_the_demo_finds_its_fault_and_leaves_nothing(lab: Lab) -> None:
     assert not [n for n in set(os.listdir("/tmp")) - before if n.startswith("permdoctor-demo")]
 
 
-def test_the_demo_says_what_an_ordinary_user_lacks(lab: Lab) -> None:
-    """uid 5000 has no range in /etc/subuid."""
-    with pytest.raises(PermdoctorError, match="second user id") as e:
-        as_user(5000, 5000, demo)
-    assert "/etc/subuid" in (e.value.hint or "")
+def test_the_demo_as_an_ordinary_user_with_one_id(lab: Lab) -> None:
+    """uid 5000 has no range in /etc/subuid: the directory is its own and closed by its mode."""
+    result: CheckResult = as_user(5000, 5000, demo)
+    (report,) = result.reports
+    assert codes(report) == ["PD101"]
+    assert report.findings[0].remedies[0].name == "chmod-owner"
+    assert (report.subjects[0].uid, report.subjects[0].cred.fsuid) == (1001, 5000)
+    assert "/etc/subuid" in report.skipped[-1].reason
+
+
+def test_the_demo_as_an_ordinary_user_with_a_range(lab: Lab, subids_of_5000: None) -> None:
+    result: CheckResult = as_user(5000, 5000, demo)
+    (report,) = result.reports
+    assert codes(report) == ["PD101"]
+    assert (report.subjects[0].uid, report.subjects[0].cred.fsuid) == (1001, 701000)
+    assert report.findings[0].remedies[0].name == "acl-user"
+
+
+@pytest.fixture
+def subids_of_5000(lab: Lab) -> Iterator[None]:
+    """A line for 5000 in subuid and subgid, as newuidmap sees them, for this test only."""
+    mounted = []
+    for name in ("subuid", "subgid"):
+        own = lab.root / f"{name}-5000"
+        own.write_text("5000:700000:65536\n")
+        target = f"/etc/{name}"
+        open(target, "ab").close()
+        subprocess.run(["mount", "--bind", own, target], check=True)
+        mounted.append(target)
+    passwd = lab.root / "passwd-5000"
+    passwd.write_text(Path("/etc/passwd").read_text() + "five:x:5000:5000::/:/bin/sh\n")
+    subprocess.run(["mount", "--bind", passwd, "/etc/passwd"], check=True)
+    try:
+        yield
+    finally:
+        for target in (*mounted, "/etc/passwd"):
+            subprocess.run(["umount", target], check=True)

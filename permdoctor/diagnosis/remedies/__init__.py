@@ -21,12 +21,19 @@ from permdoctor.diagnosis.remedies.container_side import (
     run_as_owner,
 )
 from permdoctor.diagnosis.remedies.draft import Draft, advice, shown
-from permdoctor.diagnosis.remedies.host_side import acl_user, chmod_group, chown, shared_group
+from permdoctor.diagnosis.remedies.host_side import (
+    acl_user,
+    chmod_group,
+    chmod_owner,
+    chown,
+    shared_group,
+)
 from permdoctor.diagnosis.remedies.image_side import in_the_image, tmpfs
 from permdoctor.diagnosis.remedies.proof import prove
 from permdoctor.diagnosis.report import Remedy
 from permdoctor.diagnosis.shell import quote
 from permdoctor.kernel.filesystems import FAKED_OWNERS, SERVER_DECIDES, is_fuse
+from permdoctor.kernel.permission import is_owner
 
 LAST_RESORT = 90
 """Ranks from here on come after everything else, even what breaks somebody."""
@@ -100,11 +107,18 @@ def _discretionary(case: Case) -> Iterator[Draft]:
         return
     changeable = not case.at.mount.idmap_unknown and case.at.mount.idmap is None
     if changeable:
-        yield from chmod_group(case)
-        yield chown(case)
-        if case.need.need is not Need.OWN and case.at.mount.sb.acls:
-            yield acl_user(case)
-        yield from shared_group(case)
+        yield from chmod_owner(case)
+        if not is_owner(case.cred, case.inode):
+            yield from _to_the_subject(case)
     yield from run_as_owner(case)
     yield from namespaces(case)
     yield from airflow(case)
+
+
+def _to_the_subject(case: Case) -> Iterator[Draft]:
+    """The inode changed in favour of somebody who does not own it."""
+    yield from chmod_group(case)
+    yield chown(case)
+    if case.need.need is not Need.OWN and case.at.mount.sb.acls:
+        yield acl_user(case)
+    yield from shared_group(case)

@@ -13,6 +13,7 @@ from permdoctor.diagnosis.report import Remedy
 from permdoctor.kernel.acl import Tag, from_mode
 from permdoctor.kernel.ids import Gid, Kgid
 from permdoctor.kernel.inode import S_ISGID
+from permdoctor.kernel.permission import is_owner
 from permdoctor.kernel.text import printable
 
 
@@ -30,6 +31,25 @@ def chmod_group(case: Case) -> Iterator[Draft]:
             title=f"Let group {inode.gid} {verbs(case.bits)}: the process is in it already",
             commands=(f"chmod g+{missing} {shown(case)}",),
             why="one bit of one object; the owner keeps it",
+        ),
+    )
+
+
+def chmod_owner(case: Case) -> Iterator[Draft]:
+    """The process owns it already, and the owner's own bits refuse: only a mode can help."""
+    inode = case.inode
+    if not is_owner(case.cred, inode):
+        return
+    mode = inode.mode | case.bits << 6
+    missing = letters(case.bits & ~(inode.mode >> 6))
+    yield Draft(
+        rank=4,
+        inode=replace(inode, mode=mode, acl=inode.acl and inode.acl.with_mode(mode)),
+        remedy=Remedy(
+            name="chmod-owner",
+            title=f"Give its owner the missing bit: u+{missing}",
+            commands=(f"chmod u+{missing} {shown(case)}",),
+            why="the process is the owner; the owner's bits decide and refuse",
         ),
     )
 

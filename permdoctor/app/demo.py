@@ -20,7 +20,7 @@ from permdoctor.engines.process import container_of_process
 
 def demo() -> CheckResult:
     """Build, diagnose, clean up.  Raises ``CannotCheckError`` with what is missing."""
-    with sandbox() as box, Collector(Options(probe=True)) as collector:
+    with sandbox() as box, Collector(Options(probe=os.getuid() == 0)) as collector:
         mount = RequestedMount(kind=MountKind.BIND, target=TARGET, source=box.model)
         container = replace(
             container_of_process(box.pid),

@@ -11,6 +11,7 @@ import contextlib
 import multiprocessing as mp
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -150,7 +151,8 @@ def _workers(plan: Plan) -> Iterator[list[Connection]]:
         ends: list[Connection] = []
         for _ in range(WORKERS):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(plan, theirs, [*ends, ours]))
+            args = (plan, theirs, [*ends, ours])
+            process = context.Process(target=_work, args=args, daemon=True)
             process.start()
             stack.callback(process.join)
             theirs.close()
@@ -162,9 +164,10 @@ def _workers(plan: Plan) -> Iterator[list[Connection]]:
 def _work(plan: Plan, commands: Connection, not_ours: Sequence[Connection]) -> None:
     for end in not_ours:
         end.close()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's end of the pipe says when
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
-        with Lab(plan.kinds) as lab, contextlib.suppress(EOFError):
+        with Lab(plan.kinds) as lab, contextlib.suppress(EOFError, BrokenPipeError):
             while True:
                 epoch, numbers = commands.recv()
                 commands.send(run_epoch(lab, plan, epoch, numbers))

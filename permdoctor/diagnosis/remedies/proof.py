@@ -43,7 +43,9 @@ def impacts(case: Case, inode: Inode) -> tuple[Impact, ...]:
     return tuple(
         impact
         for n in case.facts.neighbours
-        if case.host_path is not None and n.host_path == case.host_path
+        if case.host_path is not None
+        and n.host_path == case.host_path
+        and n.cred_of.cred.fsuid != case.cred.fsuid
         for impact in [_impact(n, case.inode, inode)]
         if impact is not None
     )

@@ -167,7 +167,7 @@ def _work(plan: Plan, commands: Connection, not_ours: Sequence[Connection]) -> N
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
-        with Lab(plan.kinds) as lab, contextlib.suppress(EOFError, BrokenPipeError):
+        with Lab(plan.kinds) as lab, contextlib.suppress(EOFError, ConnectionError):
             while True:
                 epoch, numbers = commands.recv()
                 commands.send(run_epoch(lab, plan, epoch, numbers))

@@ -37,7 +37,10 @@ def live(collector: Collector, container: Container) -> Facts:
     pid = container.pid
     where = Where(pid=pid, start=procfs.start_time(pid))
     pids = collector.or_skip("its processes", procfs.processes_of, pid) or (pid,)
-    subjects, missed = collector.in_worker(subjects_of, pids, container.exec_pids)
+    named = collector.or_skip(
+        "names in the container", collector.in_worker, subjects_of, pids, container.exec_pids
+    )
+    subjects, missed = named or subjects_of(pids, container.exec_pids, names=False)
     collector.skipped.extend(missed)
     mounts = collector.or_skip("its mounts", procfs.read_mountinfo, pid)
     may_look = mounts is not None and _may_look(collector, where)

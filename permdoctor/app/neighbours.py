@@ -61,7 +61,7 @@ def _container(engine: Engine, summary: Summary, sources: set[bytes]) -> Iterato
         other = engine.inspect(summary.id)
         if not other.running or other.pid is None:
             return
-        subjects, _ = subjects_of(procfs.processes_of(other.pid), ())
+        subjects, _ = subjects_of(procfs.processes_of(other.pid), names=False)
     except PermdoctorError:
         return
     for m in summary.mounts:

@@ -38,14 +38,14 @@ class _Live(Struct, frozen=True, kw_only=True):
 
 
 def subjects_of(
-    pids: Iterable[int], exec_pids: Iterable[int] = ()
+    pids: Iterable[int], exec_pids: Iterable[int] = (), *, names: bool = True
 ) -> tuple[tuple[Subject, ...], tuple[Skipped, ...]]:
     """One Subject for each distinct credential set among the processes, all of them named.
 
     Processes that are gone, zombies and kernel threads are left out silently; one whose
     credentials may not be read is a ``Skipped``.  ``exec_pids`` are the first processes of
-    ``docker exec`` sessions: they and what descends from them are marked.  Touches the
-    container's filesystem (for the names).
+    ``docker exec`` sessions: they and what descends from them are marked.  With ``names`` it reads
+    the container's own passwd and group, and so touches its filesystem.
     """
     skipped: list[Skipped] = []
     live: list[_Live] = []
@@ -65,7 +65,9 @@ def subjects_of(
     for process in live:
         groups.setdefault(process.cred, []).append(process)
     subjects = [_subject(cred, members, execs) for cred, members in groups.items()]
-    return tuple(_named(s, skipped) for s in subjects), tuple(dict.fromkeys(skipped))
+    if names:
+        subjects = [_named(s, skipped) for s in subjects]
+    return tuple(subjects), tuple(dict.fromkeys(skipped))
 
 
 def _read(pid: int, namespaces: dict[int, UserNs]) -> _Live | None:

@@ -55,22 +55,21 @@ def sandbox() -> Iterator[Sandbox]:
     not allow.
     """
     top = tempfile.mkdtemp(prefix="permdoctor-demo-").encode()
-    pid = 0
+    running: _Running | None = None
+    umask = os.umask(0o022)
     try:
-        os.umask(0o022)
-        os.chdir("/")
         for name in (b"rootfs/app/model", b"rootfs/etc"):
             os.makedirs(top + b"/" + name, 0o755)
         with open(top + b"/rootfs/etc/passwd", "wb") as f:
             f.write(PASSWD)
         maps = _maps()
         os.mkdir(top + b"/model", maps.mode)
-        pid = _start(top, maps)
-        yield Sandbox(pid=pid, model=top + b"/model", note=maps.note)
+        running = _start(top, maps)
+        yield Sandbox(pid=running.pid, model=top + b"/model", note=maps.note)
     finally:
-        if pid:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        os.umask(umask)
+        if running is not None:
+            os.close(running.lifeline)
         shutil.rmtree(top, ignore_errors=True)
 
 
@@ -111,8 +110,15 @@ def _maps() -> _Maps:
     )
 
 
-def _start(top: bytes, maps: _Maps) -> int:
-    """Fork, unshare, have the maps written, enter the root; the host's pid of the sleeper."""
+class _Running(Struct, frozen=True, kw_only=True):
+    """The sleeper's pid on the host; it lives until the last ``lifeline`` is closed."""
+
+    pid: int
+    lifeline: int
+
+
+def _start(top: bytes, maps: _Maps) -> _Running:
+    """Fork, unshare, have the maps written, enter the root."""
     from_child, to_parent = os.pipe()
     from_parent, to_child = os.pipe()
     child = os.fork()
@@ -125,13 +131,16 @@ def _start(top: bytes, maps: _Maps) -> int:
     try:
         _expect(from_child, b"unshared")
         _write_maps(child, maps)
-        os.write(to_child, b"mapped\n")
-        return int(_expect(from_child, b"ready").split()[1])
+        os.write(to_child, b"mapped")
+        pid = int(_expect(from_child, b"ready").split()[1])
+    except BaseException:
+        os.close(to_child)
+        raise
     finally:
         os.close(from_child)
-        os.close(to_child)
         with suppress(ChildProcessError):
             os.waitpid(child, 0)
+    return _Running(pid=pid, lifeline=to_child)
 
 
 def _expect(fd: int, word: bytes) -> bytes:
@@ -184,21 +193,17 @@ def _child(top: bytes, out: int, back: int, *, groups: bool) -> NoReturn:
     try:
         syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | CLONE_NEWPID)
         os.write(out, b"unshared\n")
-        if not os.read(back, 16):
-            os._exit(1)
-        sleeper = os.fork()
-        if sleeper == 0:
-            _sleep_inside(top, out, groups=groups)
-        os.write(out, b"")
-        os.waitpid(sleeper, os.WNOHANG)
+        if os.read(back, len(b"mapped")) and os.fork() == 0:
+            _sleep_inside(top, out, back, groups=groups)
     except OSError as e:
         os.write(out, f"{e.strerror}\n".encode())
     finally:
         os._exit(0)
 
 
-def _sleep_inside(top: bytes, out: int, *, groups: bool) -> NoReturn:
+def _sleep_inside(top: bytes, out: int, lifeline: int, *, groups: bool) -> NoReturn:
     try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         outside = int(os.readlink("/proc/self"))
         root = top + b"/rootfs"
         _mount(b"none", b"/", MS_REC | MS_PRIVATE)
@@ -209,8 +214,7 @@ def _sleep_inside(top: bytes, out: int, *, groups: bool) -> NoReturn:
         _become(USER, groups=groups)
         os.write(out, b"ready %d\n" % outside)
         os.close(out)
-        while True:
-            signal.pause()
+        os.read(lifeline, 1)
     except OSError as e:
         os.write(out, f"{e.strerror}\n".encode())
     finally:

@@ -28,7 +28,7 @@ from permdoctor.container.needs import (
     environment_needs,
 )
 from permdoctor.container.subject import Subject
-from permdoctor.diagnosis.facts import BindFacts, Facts, Tree, Walk
+from permdoctor.diagnosis.facts import BindFacts, Facts, HostUsers, Tree, Walk
 from permdoctor.diagnosis.report import Skipped
 from permdoctor.engines import Engine
 from permdoctor.errors import PermdoctorError
@@ -86,14 +86,16 @@ class Collector:
             )
         neighbours = None
         if not self.options.shallow:
-            neighbours = self.or_skip("who else uses these mounts", neighbours_of, engine, facts)
+            neighbours = self.or_skip(
+                "who else uses these mounts", neighbours_of, self, engine, facts
+            )
         roots = [b.walk.object.inode for b in facts.binds if b.walk and b.walk.object]
         uids = {s.cred.fsuid for s in facts.subjects} | {i.uid for i in roots if i.uid is not None}
         gids = {s.cred.fsgid for s in facts.subjects} | {i.gid for i in roots if i.gid is not None}
         return replace(
             facts,
             neighbours=neighbours or (),
-            users=host_users(uids, gids),
+            users=self.or_quiet(host_users, uids, gids) or HostUsers(),
             skipped=tuple(self.skipped),
         )
 

@@ -128,7 +128,9 @@ def _operation(subject: Subject, way: Walk, want: str) -> Verdict:
         case "create":
             verdict = op.create(cred, parent.inode, parent.mount, exists=True)
         case "delete":
-            verdict = op.delete(cred, parent.inode, end.inode, parent.mount)
+            verdict = op.delete(
+                cred, parent.inode, end.inode, parent.mount, busy=end.mount_root or above == last
+            )
         case "own":
             verdict = op.chmod(cred, end.inode, end.mount)
         case _:

@@ -15,9 +15,11 @@ from permdoctor.container.binds import Bind, SourceState, mounts_of
 from permdoctor.container.container import Container, MountKind, RequestedMount
 from permdoctor.container.subject import Basis, Subject
 from permdoctor.diagnosis.facts import BindFacts, Facts, SelinuxFacts, Walk
+from permdoctor.engines.process import cgroup_container_id
 from permdoctor.host import look, machine, procfs
 from permdoctor.host.look import Where
 from permdoctor.host.mounts import mount_of
+from permdoctor.host.process import Proc, ProcessGone
 from permdoctor.host.subjects import subjects_of
 from permdoctor.kernel.ids import INITIAL
 from permdoctor.kernel.mount import Mount, Superblock
@@ -35,13 +37,15 @@ def live(collector: Collector, container: Container) -> Facts:
     """Raises ``ProcessGone`` if its first process dies while we look."""
     assert container.pid is not None
     pid = container.pid
-    where = Where(pid=pid, start=procfs.start_time(pid))
+    where = Where(pid=pid, start=_start_of(container, pid))
     pids = collector.or_skip("its processes", procfs.processes_of, pid) or (pid,)
     named = collector.or_skip(
         "names in the container", collector.in_worker, subjects_of, pids, container.exec_pids
     )
     subjects, missed = named or subjects_of(pids, container.exec_pids, names=False)
     collector.skipped.extend(missed)
+    if procfs.start_time(pid) != where.start:
+        raise ProcessGone(f"process {pid} ended, and its number belongs to another one")
     mounts = collector.or_skip("its mounts", procfs.read_mountinfo, pid)
     may_look = mounts is not None and _may_look(collector, where)
     if mounts is not None and may_look:
@@ -74,6 +78,15 @@ def live(collector: Collector, container: Container) -> Facts:
         ]
         return replace(facts, probes=tuple(probes))
     return replace(facts, probes=probe_mounts(facts, where, seconds))
+
+
+def _start_of(container: Container, pid: int) -> int:
+    """When the process began.  Raises ``ProcessGone`` if it is not the container's any more."""
+    with Proc(pid) as proc:
+        lives_in = cgroup_container_id(proc.read("cgroup"))
+        if container.id and lives_in and lives_in != container.id:
+            raise ProcessGone(f"process {pid} is not the container's any more")
+        return proc.start
 
 
 def _may_look(collector: Collector, where: Where) -> bool:
@@ -177,7 +190,7 @@ def source_facts(
         return BindFacts(bind=replace(bind, source_state=SourceState.MISSING), walk=None)
     seen = walk.object.mount
     mount = replace(seen, read_only=seen.read_only or requested.read_only)
-    root = replace(walk.object, path=target, mount=mount)
+    root = replace(walk.object, path=target, mount=mount, mount_root=True)
     return BindFacts(
         bind=replace(bind, mount=mount, source_state=SourceState.PRESENT),
         walk=replace(walk, path=target, hops=(*parents, root)),

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from permdoctor.app.collect import Collector
 
 _FILE_LIMIT = 1 << 20
-_ROOTFS = Mount(sb=Superblock(fstype="overlay"))
 
 
 def predict(collector: Collector, engine: Engine, container: Container) -> Facts:
@@ -125,6 +124,7 @@ class _Image:
     ) -> None:
         self._collector = collector
         self._engine, self._container = engine, container
+        self._rootfs = Mount(read_only=container.read_only_rootfs, sb=Superblock(fstype="overlay"))
         self.may_ask = may_ask
         self.ns = INITIAL
         self._known: dict[bytes, tuple[Inode, bytes] | None] = {}
@@ -162,6 +162,7 @@ class _Image:
                 return Walk(path=path, hops=tuple(hops), missing=below, beyond=bool(todo))
             if target.startswith(b"/"):
                 at = b"/"
+                hops.append(self._hop(at, binds))
             todo.extend(c for c in reversed(target.split(b"/")) if c not in (b"", b"."))
         return Walk(path=path, hops=tuple(hops))
 
@@ -184,7 +185,7 @@ class _Image:
         if known is None:
             return None
         link = known[1] if known[0].type is FileType.SYMLINK else None
-        return Hop(path=path, inode=known[0], mount=_ROOTFS), link
+        return Hop(path=path, inode=known[0], mount=self._rootfs), link
 
     def _image_inode(self, path: bytes) -> ImageInode | None:
         """``None`` also where the engine does not tell who owns it."""
@@ -211,4 +212,4 @@ class _Image:
         if found is not None:
             return found[0]
         inode = Inode(uid=Kuid(0), gid=Kgid(0), mode=0o755, type=FileType.DIRECTORY)
-        return Hop(path=path, inode=inode, mount=_ROOTFS)
+        return Hop(path=path, inode=inode, mount=self._rootfs)

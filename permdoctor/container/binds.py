@@ -7,6 +7,7 @@ nobody's and left out, unless somebody asked for exactly that target.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 
 from msgspec import Struct
@@ -88,7 +89,7 @@ def mounts_of(
         asked = wanted.get(m.mountpoint)
         if governing(mountinfo, m.mountpoint) is not m:
             continue
-        if asked is not None or _is_somebodys(m):
+        if asked is not None or _is_somebodys(m, mountinfo, wanted):
             rows[m.mountpoint] = (m.mountpoint, asked, m)
     for target, r in wanted.items():
         if target not in rows:
@@ -97,7 +98,21 @@ def mounts_of(
     return tuple(rows[t] for t in sorted(rows))
 
 
-def _is_somebodys(m: MountInfo) -> bool:
+def _is_somebodys(
+    m: MountInfo, mountinfo: tuple[MountInfo, ...], wanted: Collection[bytes]
+) -> bool:
+    """Whether a mount that nobody asked for is worth judging.
+
+    An overlay that came along with a bind of a directory above is another container's root.
+    """
+    if any(
+        o.fstype == b"overlay"
+        and o.mountpoint not in wanted
+        and is_beneath(m.mountpoint, o.mountpoint)
+        for o in mountinfo
+        if o.mountpoint != b"/"
+    ):
+        return False
     return not (
         m.mountpoint == b"/"
         or m.mountpoint in ENGINE_FILES

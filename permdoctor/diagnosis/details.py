@@ -10,6 +10,7 @@ from permdoctor.diagnosis.judge import Phase
 from permdoctor.kernel.ids import OVERFLOW_ID
 from permdoctor.kernel.inode import Inode
 from permdoctor.kernel.text import printable
+from permdoctor.kernel.verdict import Rule
 
 
 def owner_label(inode: Inode) -> str:
@@ -46,10 +47,9 @@ def details(case: Case) -> Iterator[str]:
             "writing may be allowed, but chmod and chown are the owner's alone: "
             "neither mode bits nor an ACL give them"
         )
-    if case.judgement.phase is Phase.CREATE and inode.setgid is False and inode.gid == 0:
-        group = case.cred.in_group(inode.gid)
-        if group and not inode.mode & 0o020:
-            yield "the process is in the directory's group, but g+w is missing"
+    group_decides = any(s.rule is Rule.GROUP_BITS for s in case.judgement.verdict.steps[-2:])
+    if case.judgement.phase is Phase.CREATE and group_decides and not inode.mode & 0o020:
+        yield "the process is in the directory's group, but g+w is missing"
 
 
 def _owner_names(case: Case, inode: Inode) -> str:

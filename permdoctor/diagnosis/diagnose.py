@@ -27,6 +27,7 @@ from permdoctor.diagnosis.outside import outside_the_model
 from permdoctor.diagnosis.report import Access, Finding, MountReport, Remedy, Report, Severity
 from permdoctor.diagnosis.shell import path_argument
 from permdoctor.diagnosis.start import start_findings
+from permdoctor.kernel.filesystems import PSEUDO
 from permdoctor.kernel.text import printable
 
 _VERBS = {
@@ -73,7 +74,19 @@ def need_of(facts: Facts, bind: Bind) -> PathNeed:
     for need in facts.needs:
         if need.path == bind.target and (need.source.asked or need.need is Need.OWN):
             return need
-    return default_need(bind.target, bind.read_only)
+    above = _asked_for_above(facts, bind)
+    read_only = bind.read_only or (
+        above is not None and need_of(facts, above).need in (Need.READ, Need.NONE)
+    )
+    return default_need(bind.target, read_only)
+
+
+def _asked_for_above(facts: Facts, bind: Bind) -> Bind | None:
+    """For a mount that came along with a requested one (a mount below its source): that one."""
+    if bind.requested is not None:
+        return None
+    asked = tuple(b.bind for b in facts.binds if b.bind.requested is not None)
+    return covering(asked, bind.target)
 
 
 def _judged(facts: Facts) -> bool:
@@ -89,7 +102,7 @@ def _explained(bind: BindFacts) -> bool:
 
 
 def _judge_root(facts: Facts, bind: BindFacts, need: PathNeed) -> tuple[tuple[int, Judgement], ...]:
-    if need.need is Need.NONE:
+    if need.need is Need.NONE or bind.bind.fstype in PSEUDO:
         return ()
     if bind.walk is None or bind.walk.object is None or bind.bind.mount.idmap_unknown:
         return ()
@@ -136,6 +149,8 @@ def _mount_findings(
                 yield from entry_findings(facts, bind, need, i)
             continue
         assert walk is not None
+        if j.phase is Phase.WALK and _asked_for_above(facts, bind.bind) is not None:
+            continue  # what refuses lies below the mount it came with, and is said there
         case = Case(
             facts=facts,
             code=code_of(j, facts.subjects[i]),

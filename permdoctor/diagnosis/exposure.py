@@ -18,6 +18,7 @@ from permdoctor.diagnosis.future import future_files, owner_on_host
 from permdoctor.diagnosis.judge import judge, judge_entry
 from permdoctor.diagnosis.report import Finding, Remedy, Severity
 from permdoctor.diagnosis.shell import path_argument
+from permdoctor.kernel.filesystems import PSEUDO
 from permdoctor.kernel.inode import FileType, Inode
 from permdoctor.kernel.mountinfo import is_beneath
 from permdoctor.kernel.text import printable
@@ -43,6 +44,8 @@ def exposures(facts: Facts, bind: BindFacts, need: PathNeed) -> Iterator[Finding
         for i, s in enumerate(facts.subjects)
         if judge(s.cred, walk.hops, Need.WRITE, facts.sysctls).allowed
     )
+    if bind.bind.fstype in PSEUDO:
+        return
     yield from _world_writable(bind, root)
     yield from _host_control(facts, bind, root, writers)
     if need.need in (Need.WRITE, Need.OWN):
@@ -246,7 +249,7 @@ def _conflicts(facts: Facts, bind: BindFacts) -> Iterator[Finding]:
     for i, s in enumerate(facts.subjects):
         mine = judge(s.cred, walk.hops, Need.WRITE, facts.sysctls).allowed
         for n in facts.neighbours:
-            if not n.rw or n.host_path != host or not n.cred_of.processes:
+            if not n.rw or not n.exact or n.host_path != host or not n.cred_of.processes:
                 continue
             if n.cred_of.cred.fsuid == s.cred.fsuid:
                 continue
@@ -259,7 +262,7 @@ def _conflicts(facts: Facts, bind: BindFacts) -> Iterator[Finding]:
             yield Finding(
                 code="PD207",
                 severity=Severity.WARNING,
-                title=f"{printable(target)}: {n.who} writes here too, as another user",
+                title=f"{printable(target)}: {n.who} mounts it writable too, as another user",
                 target=target,
                 path=target,
                 host_path=host,

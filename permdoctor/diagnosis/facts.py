@@ -76,13 +76,15 @@ class BindFacts(Struct, frozen=True, kw_only=True):
 class Neighbour(Struct, frozen=True, kw_only=True):
     """Another user of the same host path: a container's subject, or a host account.
 
-    ``rw`` says whether it mounts the path writable; ``mount`` is how it sees the path.
+    ``rw`` says whether it mounts the path writable, ``exact`` whether this very path and not one
+    above it; ``mount`` is how it sees the path.
     """
 
     who: str
     cred_of: Subject
     rw: bool
     host_path: bytes
+    exact: bool = True
     mount: Mount = field(default_factory=Mount)
 
 

@@ -15,8 +15,9 @@ from permdoctor.container.subject import Subject
 from permdoctor.diagnosis.facts import BindFacts, Facts
 from permdoctor.diagnosis.judge import Judgement, judge
 from permdoctor.diagnosis.report import Finding, Remedy, Severity
+from permdoctor.diagnosis.shell import quote
 from permdoctor.kernel.caps import Cap
-from permdoctor.kernel.filesystems import SERVER_DECIDES, is_fuse
+from permdoctor.kernel.filesystems import PSEUDO, SERVER_DECIDES, is_fuse
 from permdoctor.kernel.ids import OVERFLOW_ID, Kgid, Kuid
 from permdoctor.kernel.text import printable
 
@@ -35,6 +36,8 @@ def outside_the_model(
 ) -> Outside:
     """Which subjects the model cannot speak for, and what to say instead."""
     fstype = bind.bind.fstype
+    if fstype in PSEUDO:
+        return Outside(findings=(_own_rules(bind),))
     findings: list[Finding] = list(_selinux(facts, bind, judgements))
     decided: set[int] = set()
     for i, j in judgements:
@@ -50,6 +53,19 @@ def outside_the_model(
         elif is_fuse(fstype) and j.allowed and not _checks_modes(bind):
             findings.append(_server(facts, bind, i, subject, None))
     return Outside(findings=tuple(findings), decided=frozenset(decided))
+
+
+def _own_rules(bind: BindFacts) -> Finding:
+    """proc, sysfs, cgroup and their like check by themselves."""
+    target = bind.bind.target
+    return Finding(
+        code="PD307",
+        severity=Severity.INFO,
+        title=f"{printable(target)}: {bind.bind.fstype} has rules of its own, nothing is predicted",
+        target=target,
+        path=target,
+        host_path=bind.bind.host_path,
+    )
 
 
 def _squashed(facts: Facts, bind: BindFacts, need: PathNeed, subject: Subject) -> Judgement | None:
@@ -71,7 +87,9 @@ def _server(
 ) -> Finding:
     target, fstype = bind.bind.target, bind.bind.fstype
     likely = squashed is not None
-    name = printable(facts.container.name)
+    container = facts.container
+    by_pid = container.engine.product == "process"
+    name = f"--pid {container.pid}" if by_pid else quote(container.name)
     remedies = [
         Remedy(
             name="probe",
@@ -129,12 +147,17 @@ def _checks_modes(bind: BindFacts) -> bool:
 
 
 def _fuse_shut(bind: BindFacts, subject: Subject) -> bool:
-    """``fuse_allow_current_process``: without allow_other only the mounter comes in."""
+    """``fuse_permissible_uidgid``: without allow_other only the mounter's uid *and* gid come in."""
     options = _options(bind)
     if not options or b"allow_other" in options:
         return False
-    mounter = next((o[8:] for o in options if o.startswith(b"user_id=")), b"")
-    return mounter.isdigit() and int(mounter) != subject.cred.fsuid
+    cred = subject.cred
+    pairs = ((b"user_id=", cred.fsuid), (b"group_id=", cred.fsgid))
+    for key, own in pairs:
+        number = next((o[len(key) :] for o in options if o.startswith(key)), b"")
+        if number.isdigit() and int(number) != own:
+            return True
+    return False
 
 
 def _fuse_finding(bind: BindFacts, index: int, subject: Subject) -> Finding:
@@ -180,7 +203,7 @@ def _selinux(
         if not j.allowed or _type(subject.attr) not in ("container_t", "svirt_lxc_net_t"):
             continue
         source = bind.bind.requested.source if bind.bind.requested is not None else None
-        shown = printable(source or b"SOURCE")
+        shown = quote(source or b"SOURCE")
         yield Finding(
             code="PD211",
             severity=Severity.WARNING,
@@ -197,7 +220,7 @@ def _selinux(
                 Remedy(
                     name="selinux-relabel",
                     title="Have the engine label the mount for containers: z",
-                    commands=(f"docker run -v {shown}:{printable(target)}:z ...",),
+                    commands=(f"docker run -v {shown}:{quote(target)}:z ...",),
                     where="container",
                     why="chown and chmod do not touch labels",
                     why_not="relabels the source for good; :Z, or z on /home or /etc,"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from permdoctor.container.binds import covering
 from permdoctor.diagnosis.facts import Facts
 from permdoctor.diagnosis.report import Finding, Remedy, Severity
+from permdoctor.diagnosis.shell import path_argument
 from permdoctor.kernel.text import printable
 
 _KNOWN: tuple[tuple[re.Pattern[str], str, str], ...] = (
@@ -95,7 +96,7 @@ def _noexec_command(facts: Facts) -> Iterator[Finding]:
             Remedy(
                 name="mount-exec",
                 title="Keep programs in the image, or mount this filesystem without noexec",
-                commands=(f"findmnt -T {printable(bind.host_path or bind.target)} -o OPTIONS",),
+                commands=(f"findmnt -T {path_argument(bind.host_path or bind.target)} -o OPTIONS",),
             ),
         ),
     )

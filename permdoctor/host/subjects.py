@@ -44,8 +44,8 @@ def subjects_of(
 
     Processes that are gone, zombies and kernel threads are left out silently; one whose
     credentials may not be read is a ``Skipped``.  ``exec_pids`` are the first processes of
-    ``docker exec`` sessions: they and what descends from them are marked.  With ``names`` it reads
-    the container's own passwd and group, and so touches its filesystem.
+    ``docker exec`` sessions: they and what descends from them are marked.  With ``names`` it asks
+    the host for names, and reads the container's own passwd and group: both may block.
     """
     skipped: list[Skipped] = []
     live: list[_Live] = []
@@ -66,7 +66,7 @@ def subjects_of(
         groups.setdefault(process.cred, []).append(process)
     subjects = [_subject(cred, members, execs) for cred, members in groups.items()]
     if names:
-        subjects = [_named(s, skipped) for s in subjects]
+        subjects = [_named(_named_by_host(s), skipped) for s in subjects]
     return tuple(subjects), tuple(dict.fromkeys(skipped))
 
 
@@ -129,12 +129,15 @@ def _subject(cred: Cred, members: list[_Live], execs: set[int]) -> Subject:
             )
             for p in members
         ),
-        host_user=user_name(cred.fsuid),
-        host_group=group_name(cred.fsgid),
         umask=first.umask,
         attr=members[0].attr,
         seccomp=first.seccomp == 2,
     )
+
+
+def _named_by_host(subject: Subject) -> Subject:
+    cred = subject.cred
+    return replace(subject, host_user=user_name(cred.fsuid), host_group=group_name(cred.fsgid))
 
 
 def _named(subject: Subject, skipped: list[Skipped]) -> Subject:

@@ -49,6 +49,8 @@ class Walker:
             self._to_root()
             while self.todo and missing is None:
                 missing = self._step(self.todo.pop())
+            if missing is not None and self.hops[-1].link is not None:
+                self._arrive(self.fd, syscalls.statx(self.fd))  # where it would be made
         except OSError as e:
             raise cannot(self.path, e) from e
         except ValueError as e:
@@ -78,7 +80,8 @@ class Walker:
     def _arrive(self, fd: int, st: syscalls.Stat, **more: bytes | bool) -> None:
         mount = self.view.mount_of_fd(fd, st)
         hop = self.view.inode_of_fd(fd, st, mount)
-        self.hops.append(replace(hop, path=self.at, **more))
+        root = bool(st.attributes & syscalls.STATX_ATTR_MOUNT_ROOT)
+        self.hops.append(replace(hop, path=self.at, mount_root=root, **more))
         self.last = st
 
     def _step(self, name: bytes) -> bytes | None:

@@ -218,12 +218,23 @@ def _may_create(cred: Cred, parent: Inode, mount: Mount, about: str) -> Checks:
 
 @_in_order
 def delete(
-    cred: Cred, parent: Inode, victim: Inode, mount: Mount, *, rmdir: bool | None = None
+    cred: Cred,
+    parent: Inode,
+    victim: Inode,
+    mount: Mount,
+    *,
+    rmdir: bool | None = None,
+    busy: bool = False,
 ) -> Checks:
-    """unlink(2), or rmdir(2) where ``rmdir`` is true; by default whichever fits the victim."""
+    """unlink(2), or rmdir(2) where ``rmdir`` is true; by default whichever fits the victim.
+
+    ``busy``: something is mounted on it (``is_local_mountpoint``), or it is the root.  Whether a
+    directory is empty is the filesystem's last question and not asked here.
+    """
     yield from _mount_writable(mount, "parent")
     as_dir = victim.is_dir if rmdir is None else rmdir
     yield from _may_delete(cred, parent, victim, mount, "parent", "object", as_dir)
+    yield _refuse_if(busy, Rule.MOUNTPOINT, Errno.EBUSY)
 
 
 def _may_delete(

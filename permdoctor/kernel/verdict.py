@@ -81,6 +81,7 @@ class Rule(StrEnum):
     WRONG_TYPE = "wrong-file-type"
     EXISTS = "exists"
     MISSING = "missing"
+    MOUNTPOINT = "mountpoint"
     NOT_IN_NAMESPACE = "id-not-in-namespace"
     NO_ACL_SUPPORT = "no-acl-support"
 

@@ -30,7 +30,8 @@ class Hop(Struct, frozen=True, kw_only=True):
     ``path`` is where it is, from the container's root, symlinks before it resolved.  ``link`` is
     a symlink's body (``None``: not a symlink, or not followed).  ``trailing`` is set for a
     symlink that is the last component of the path then being walked: only such links are
-    subject to ``protected_symlinks``.
+    subject to ``protected_symlinks``.  ``mount_root`` is set where something is mounted here: such
+    a place cannot be removed (EBUSY).
     """
 
     path: bytes
@@ -38,6 +39,7 @@ class Hop(Struct, frozen=True, kw_only=True):
     mount: Mount
     link: bytes | None = None
     trailing: bool = False
+    mount_root: bool = False
 
 
 def walk(cred: Cred, hops: Sequence[Hop], sysctls: Sysctls) -> Verdict:

@@ -38,6 +38,7 @@ _PLAIN: Final = {
     Rule.WRONG_TYPE: "it is of the wrong type",
     Rule.EXISTS: "it exists already",
     Rule.MISSING: "it does not exist",
+    Rule.MOUNTPOINT: "something is mounted on it, or it is the root",
     Rule.NOT_IN_NAMESPACE: "the id does not exist in this user namespace",
     Rule.NO_ACL_SUPPORT: "the filesystem has no ACLs",
 }

@@ -47,7 +47,7 @@ def impacts(case: Case, inode: Inode) -> tuple[Impact, ...]:
         and n.host_path == case.host_path
         and n.cred_of.cred.fsuid != case.cred.fsuid
         for impact in [_impact(n, case.inode, inode)]
-        if impact is not None
+        if impact is not None and impact.before != impact.after
     )
 
 

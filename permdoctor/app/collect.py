@@ -42,9 +42,6 @@ from permdoctor.kernel.text import printable
 
 T = TypeVar("T")
 
-SCAN_FOREVER = 7 * 86400.0
-"""Seconds that ``--deep`` may take for one tree."""
-
 
 class Options(Struct, frozen=True, kw_only=True):
     """How to look.  ``shallow`` leaves out trees and neighbours, for a question about one path."""
@@ -198,11 +195,15 @@ class Collector:
         budget = Budget(
             entries=limits.budget_entries, seconds=limits.budget_seconds, deep=self.options.deep
         )
-        seconds = limits.deadline_seconds + (
-            SCAN_FOREVER if self.options.deep else limits.budget_seconds
-        )
+        silence = limits.deadline_seconds + (0 if self.options.deep else limits.budget_seconds)
         shown = printable(walk.path)
         progress = self._progress
+
+        def tell(entries: int) -> None:
+            """A sign of life, whoever sees it."""
+            if progress is not None:
+                progress.update(shown, entries)
+
         return self._worker.call(
             look.tree,
             where,
@@ -210,6 +211,6 @@ class Collector:
             subjects,
             budget,
             limits.workers,
-            seconds=seconds,
-            progress=None if progress is None else lambda n: progress.update(shown, n),
+            seconds=silence,
+            progress=tell,
         )

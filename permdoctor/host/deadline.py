@@ -16,7 +16,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, Self, TypeVar
 
 from permdoctor.errors import CannotCheckError
@@ -60,28 +60,21 @@ class Giveup:
         ``seconds`` is how long it may be silent.  With ``progress`` the function is given a
         ``progress=`` argument of its own: each call of that reaches ours, and counts as a sign
         of life.  Raises ``NotAnswering`` after the deadline, ``CannotCheckError`` if the worker
-        died.
+        died or cannot be started, and what ``progress`` raises.
         """
         sock = self._sock or self._start()
         try:
-            _send(sock, (fn, args, kwargs, progress is not None))
+            with _troubles(seconds):
+                _send(sock, (fn, args, kwargs, progress is not None))
             while True:
-                kind, value = _receive(sock, time.monotonic() + seconds)
+                with _troubles(seconds):
+                    kind, value = _receive(sock, time.monotonic() + seconds)
                 if kind != _PROGRESS:
                     break
                 if progress is not None:
                     progress(value)
-        except TimeoutError:
-            self._abandon()
-            raise NotAnswering(
-                f"no answer within {seconds:g} seconds",
-                hint="the filesystem's server may be down; look at `dmesg` and at the mount",
-            ) from None
-        except (EOFError, OSError):
-            self._abandon()
-            raise CannotCheckError("the worker that read the filesystem died") from None
         except BaseException:
-            self._abandon()  # interrupted between question and answer
+            self._abandon()  # between question and answer
             raise
         if kind == _ERROR:
             raise value
@@ -99,9 +92,16 @@ class Giveup:
 
     def _start(self) -> socket.socket:
         self._reap()
-        ours, theirs = socket.socketpair()
         parent = os.getpid()
-        self._pid = os.fork()
+        with contextlib.ExitStack() as held:
+            try:
+                ours, theirs = socket.socketpair()
+                held.callback(ours.close)
+                held.callback(theirs.close)
+                self._pid = os.fork()
+            except OSError as e:
+                raise CannotCheckError(f"cannot start a worker: {e.strerror}") from e
+            held.pop_all()
         if not self._pid:
             ours.close()
             _work(theirs, parent)
@@ -125,6 +125,20 @@ class Giveup:
                 if os.waitpid(pid, os.WNOHANG)[0] == 0:
                     continue
             self._left_behind.discard(pid)
+
+
+@contextlib.contextmanager
+def _troubles(seconds: float) -> Iterator[None]:
+    """What can happen to a worker, as our own errors."""
+    try:
+        yield
+    except TimeoutError:
+        raise NotAnswering(
+            f"no answer within {seconds:g} seconds",
+            hint="the filesystem's server may be down; look at `dmesg` and at the mount",
+        ) from None
+    except (EOFError, OSError):
+        raise CannotCheckError("the worker that read the filesystem died") from None
 
 
 def _work(sock: socket.socket, parent: int) -> NoReturn:

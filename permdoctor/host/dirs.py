@@ -1,4 +1,4 @@
-"""The directories that a scan has open: few, at any depth.
+"""The directories that a scan has open: few, at any depth; and those that it must not touch.
 
 A directory is opened from the nearest ancestor still open, never through ``..``, never across a
 mount or a symlink (openat2), so that nobody who renames directories meanwhile can lead the scan
@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Iterable
 
 from permdoctor.host import syscalls
-from permdoctor.host.entries import Node
+from permdoctor.host.entries import Node, path_of
 
 _OPEN_DIRS = 128
 _STEP_BYTES, _STEP_NAMES = 4000, 256
+_ROOT_LENGTH = 2
+"""Of the root when it is named ``.``; 0 otherwise."""
+_NONE: frozenset[bytes] = frozenset()
 _RESOLVE = (
     syscalls.RESOLVE_BENEATH
     | syscalls.RESOLVE_NO_XDEV
@@ -79,6 +83,27 @@ class OpenDirs:
     def close(self) -> None:
         for node in list(self._open):
             self._close(node)
+
+
+class Mountpoints:
+    """Known mountpoints, by their paths from the scan's root.
+
+    statx of one blocks where its filesystem does not answer, so it is told by its name alone.
+    """
+
+    def __init__(self, paths: Iterable[bytes] = ()) -> None:
+        names: dict[bytes, set[bytes]] = {}
+        for path in paths:
+            above, _, name = path.rpartition(b"/")
+            names.setdefault(above, set()).add(name)
+        self._names = {above: frozenset(found) for above, found in names.items()}
+        self._lengths = frozenset(len(above) + n for above in names for n in (1, 1 + _ROOT_LENGTH))
+
+    def names_in(self, node: Node) -> frozenset[bytes]:
+        """Those in one directory.  Only for a length that one has is a path put together."""
+        if not self._names or (node.length > _ROOT_LENGTH and node.length not in self._lengths):
+            return _NONE
+        return self._names.get(path_of(node), _NONE)
 
 
 def _fits(way: list[Node], parts: int, length: int) -> bool:

@@ -14,9 +14,10 @@ from msgspec import Struct
 
 from permdoctor.container.subject import Subject
 from permdoctor.diagnosis.facts import Tree, Walk
-from permdoctor.host import scan
+from permdoctor.host import scan, syscalls
 from permdoctor.host.sharing import scan_tree
 from permdoctor.host.view import View
+from permdoctor.host.walker import cannot
 from permdoctor.kernel.caps import Cap
 from permdoctor.kernel.inode import Inode
 from permdoctor.kernel.mount import Mount
@@ -63,8 +64,12 @@ def tree(
     workers: int,
     progress: Callable[[int], None] | None = None,
 ) -> Tree:
-    """The classes of the tree below a directory that a walk came to."""
-    fd = _view(where).open_dir(root.path)
+    """The classes of the tree below a directory that a walk came to.
+
+    ``progress`` as for ``scan_tree``.  Raises ``CannotCheckError``.
+    """
+    view = _view(where)
+    fd = view.open_dir(root.path)
     try:
         return scan_tree(
             fd,
@@ -73,9 +78,26 @@ def tree(
             acl_matters=acl_matters(subjects, root.mount),
             workers=workers,
             progress=progress,
+            mountpoints=_mountpoints(view, root.path, syscalls.statx(fd).mnt_id),
         )
+    except OSError as e:
+        raise cannot(root.path, e) from e
     finally:
         os.close(fd)
+
+
+def _mountpoints(view: View, path: bytes, mnt_id: int) -> frozenset[bytes]:
+    """What is mounted on a mount below a path, relative to that.
+
+    Not what is mounted on another mount: the scan does not get there, and below the same path
+    something else may be hidden under the mount.
+    """
+    above = path.rstrip(b"/") + b"/"
+    return frozenset(
+        m.mountpoint[len(above) :]
+        for m in view.mounts
+        if m.parent == mnt_id and m.mountpoint.startswith(above) and m.mountpoint != above
+    )
 
 
 def selinux_label(where: Where, path: bytes) -> str:

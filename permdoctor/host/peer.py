@@ -74,15 +74,17 @@ class Word(IntEnum):
     OWN = 2
     """1 while it works on what it did not get from the other."""
     STOPPED = 3
+    LOOKS = 4
+    """How often it came to look here: it grows as long as its filesystem answers."""
 
 
 class Page:
-    """The shared numbers: four of each side, written by that side only, and the entries left.
+    """The shared numbers: those of each side, written by that side only, and the entries left.
 
     A memory file, so that the last can be guarded by a lock that dies with its holder.
     """
 
-    _LEFT = 8
+    _LEFT = 2 * len(Word)
 
     def __init__(self, entries_left: int) -> None:
         self._fd = os.memfd_create("permdoctor-scan", os.MFD_CLOEXEC)
@@ -92,10 +94,10 @@ class Page:
         self._words[self._LEFT] = entries_left
 
     def get(self, side: int, word: Word) -> int:
-        return self._words[4 * side + word]
+        return self._words[len(Word) * side + word]
 
     def put(self, side: int, word: Word, value: int) -> None:
-        self._words[4 * side + word] = value
+        self._words[len(Word) * side + word] = value
 
     def take(self, want: int) -> int:
         """Up to ``want`` entries of the budget."""
@@ -134,6 +136,7 @@ class Peer:
         self.side, self.other = side, 1 - side
         self.sent = 0
         self.received = 0
+        self.looks = 0
         self.dead = False
         self._base = scanner.counters.entries
         if not scanner.job.budget.deep:
@@ -147,6 +150,10 @@ class Peer:
         return self._base + self.page.get(self.side, Word.ENTRIES) + theirs
 
     @property
+    def their_looks(self) -> int:
+        return self.page.get(self.other, Word.LOOKS)
+
+    @property
     def other_is_hungry(self) -> bool:
         page, other = self.page, self.other
         under_way = self.sent - page.get(other, Word.DONE)
@@ -155,6 +162,8 @@ class Peer:
     def mark(self) -> None:
         """Say how far we are, and hear whether the other one stopped."""
         counters = self.scanner.counters
+        self.looks += 1
+        self.page.put(self.side, Word.LOOKS, self.looks)
         self.page.put(self.side, Word.ENTRIES, counters.entries - self._base)
         if counters.stopped:
             self.page.put(self.side, Word.STOPPED, 1)

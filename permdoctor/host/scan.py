@@ -1,8 +1,9 @@
 """A whole tree as classes of entries that no rule can tell apart, within a budget.
 
-Iterative, with few descriptors at any depth (``dirs.py``), and never across a mount.  One statx
-an entry gives owner, mode, flags and whether it is a mountpoint, and is nearly all of the cost:
-the rest is kept out of the interpreter's loop.  ACLs are read only where the caller says that
+Iterative, with few descriptors at any depth (``dirs.py``), and never across a mount.  Known
+mountpoints are not even looked at: their server may not answer.  One statx an entry gives owner,
+mode, flags and whether it is a mountpoint after all, and is nearly all of the cost: the rest is
+kept out of the interpreter's loop.  ACLs are read only where the caller says that
 they can matter; immutable and append-only for every entry.
 
 A :class:`Scanner` is one process's share of the work; ``sharing.py`` puts two at it.  What a
@@ -26,7 +27,7 @@ from msgspec import Struct
 
 from permdoctor.host import acl as acl_xattr
 from permdoctor.host import inodes, syscalls
-from permdoctor.host.dirs import OpenDirs
+from permdoctor.host.dirs import Mountpoints, OpenDirs
 from permdoctor.host.entries import SAMPLES, Counters, Facts, Kind, Node, path_of, to_inode
 from permdoctor.host.syscalls import (
     AT_NO_AUTOMOUNT,
@@ -41,7 +42,7 @@ from permdoctor.kernel.mount import Mount
 
 MAX_CLASSES = 4096
 BATCH = 512
-"""Entries between two looks at the clock, the budget and the other worker."""
+"""Entries at most between two looks at the clock, the budget and the other worker."""
 _MAX_KEYS = 65536
 _HONEST = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs"))
 _SMALL = 1 << 20
@@ -97,13 +98,15 @@ class Job(Struct, frozen=True, kw_only=True):
     budget: Budget
     acl_matters: AclMatters
     deadline: float
+    mountpoints: Mountpoints
 
 
 class Scanner:
     """One worker: a stack of directories, and the kinds of entries found in them.
 
-    ``tick`` is called every ``BATCH`` entries with the directory being read and its remaining
-    names; the names that it takes from the iterator are somebody else's.
+    ``tick`` is called every ``BATCH`` entries, and at least once a directory, with the directory
+    being read and its remaining names; the names that it takes from the iterator are somebody
+    else's.
     """
 
     def __init__(self, job: Job, root: Node, lease: Lease | None = None) -> None:
@@ -144,15 +147,28 @@ class Scanner:
         try:
             fd = self.dirs.open(node)
             path = b"/proc/self/fd/%d" % fd
+            mounted = self.job.mountpoints.names_in(node)
             if self._is_small(fd):
-                self.read_names(node, fd, iter(os.listdir(path)))
+                self.read_names(node, fd, self._but(mounted, iter(os.listdir(path))))
                 return
             with os.scandir(path) as entries:
-                self.read_names(node, fd, map(_name, entries))
+                self.read_names(node, fd, self._but(mounted, map(_name, entries)))
         except OSError as e:
             self._failed(e)
+            self._look(node, iter(()))
         finally:
             self.dirs.leave(node)
+
+    def _but(self, mounted: frozenset[bytes], names: Iterator[bytes]) -> Iterator[bytes]:
+        """The names that are no mountpoints; with none of these at the cost of nothing."""
+        return self._but_mounts(mounted, names) if mounted else names
+
+    def _but_mounts(self, mounted: frozenset[bytes], names: Iterator[bytes]) -> Iterator[bytes]:
+        for name in names:
+            if name in mounted:
+                self.counters.foreign_mounts += 1
+            else:
+                yield name
 
     def _is_small(self, fd: int) -> bool:
         """Whether all names at once take little memory: cheaper than one after the other.
@@ -167,6 +183,7 @@ class Scanner:
             self.read_names(node, self.dirs.open(node), names)
         except OSError as e:
             self._failed(e)
+            self._look(node, iter(()))
         finally:
             self.dirs.leave(node)
 
@@ -174,15 +191,20 @@ class Scanner:
         """Entries of a directory, by name.  Raises ``OSError`` from the iterator."""
         while not self.counters.stopped:
             batch = list(islice(names, BATCH))
-            if not batch:
+            if batch:
+                allowed = self.lease.take(len(batch))
+                self._stat_all(node, fd, batch[:allowed])
+                if allowed < len(batch):
+                    self.counters.stopped = f"stopped at {self.job.budget.entries:,} entries"
+            self._look(node, names)
+            if len(batch) < BATCH:
                 return
-            allowed = self.lease.take(len(batch))
-            self._stat_all(node, fd, batch[:allowed])
-            if allowed < len(batch):
-                self.counters.stopped = f"stopped at {self.job.budget.entries:,} entries"
-            elif time.monotonic() > self.job.deadline:
-                self.counters.stopped = f"stopped after {self.job.budget.seconds:g} seconds"
-            self.tick(node, names)
+
+    def _look(self, node: Node, names: Iterator[bytes]) -> None:
+        """At the clock, and at the other worker."""
+        if time.monotonic() > self.job.deadline and not self.counters.stopped:
+            self.counters.stopped = f"stopped after {self.job.budget.seconds:g} seconds"
+        self.tick(node, names)
 
     def _failed(self, e: OSError) -> None:
         if e.errno in _VANISHED:

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 
 from permdoctor.diagnosis.facts import Tree
 from permdoctor.host import syscalls
+from permdoctor.host.dirs import Mountpoints
 from permdoctor.host.entries import (
     SAMPLES,
     Kind,
@@ -70,6 +71,7 @@ class Caller:
         self.progress = progress
         self.peer: Peer | None = None
         self.helper = 0
+        self.looks = 0
         self._told, self._told_at = -1, 0.0
         scanner.tick = self._tick
 
@@ -85,6 +87,7 @@ class Caller:
         return tree_of(self.scanner.job.mount, self.scanner.classes, self.scanner.counters)
 
     def _tick(self, node: Node, names: Iterator[bytes]) -> None:
+        self.looks += 1
         if self.peer is None and self.workers > 1 and self.scanner.counters.entries >= ALONE:
             self.peer = self._fork()
             self.scanner.tick = self._tick
@@ -93,13 +96,14 @@ class Caller:
         self._tell()
 
     def _tell(self) -> None:
+        """Progress, also without another entry; but only if one of the two got on."""
         now = time.monotonic()
         if self.progress is None or now - self._told_at < 0.1:
             return
-        total = self.scanner.counters.entries if self.peer is None else self.peer.total
-        if total != self._told:
-            self._told, self._told_at = total, now
-            self.progress(total)
+        looks = self.looks + (0 if self.peer is None else self.peer.their_looks)
+        if looks != self._told:
+            self._told, self._told_at = looks, now
+            self.progress(self.scanner.counters.entries if self.peer is None else self.peer.total)
 
     def _fork(self) -> Peer | None:
         """The helper, or ``None`` (and no other try) where there cannot be one."""
@@ -224,13 +228,17 @@ def scan_tree(
     acl_matters: AclMatters = always,
     workers: int = 2,
     progress: Progress | None = None,
+    mountpoints: frozenset[bytes] = frozenset(),
 ) -> Tree:
     """Everything below the directory ``root_fd`` (O_PATH will do), itself not counted.
 
     ``mount`` is the mount that ``root_fd`` is on, for its ACL support and id map.
     ``acl_matters`` is asked once for each kind of entry (an Inode without its ACL) whether an ACL
     could change anything; it is never asked where an ACL is switched off.  ``progress`` is given
-    the number of entries so far, at most ten times a second, and only when there are more.
+    the number of entries so far, at most ten times a second, and as long as the filesystem
+    answers: within a few hundred entries or one directory, be it empty.  ``mountpoints`` are
+    paths from the root that are counted as foreign mounts without being touched; other mounts
+    are found by statx, which waits for the filesystem mounted there.
 
     Small trees are read in this process; with two workers a larger one is shared with a forked
     child.  Raises ``OSError`` if the root itself cannot be looked at; below it, what cannot be
@@ -242,6 +250,7 @@ def scan_tree(
         budget=budget,
         acl_matters=acl_matters,
         deadline=float("inf") if budget.deep else time.monotonic() + budget.seconds,
+        mountpoints=Mountpoints(mountpoints),
     )
     root = Node.root_of(root_fd, facts_of_fd(root_fd))
     scanner = Scanner(job, root, Lease(UNLIMITED if budget.deep else budget.entries))

@@ -100,7 +100,10 @@ def test_a_socket_that_is_not_permitted(lab: Lab, dockerd: Engine) -> None:
 
 
 @pytest.mark.engine
-def test_a_mount_that_does_not_answer_does_not_stop_the_others(lab: Lab, dockerd: Engine) -> None:
+@pytest.mark.parametrize("deep", [False, True], ids=["budget", "deep"])
+def test_a_mount_that_does_not_answer_does_not_stop_the_others(
+    lab: Lab, dockerd: Engine, deep: bool
+) -> None:
     """The dead one comes while the container runs: the engine itself would hang at its start."""
     outer, alive = lab.directory(), lab.directory(0, 0, 0o755)
     (outer / "dead").mkdir()
@@ -110,7 +113,9 @@ def test_a_mount_that_does_not_answer_does_not_stop_the_others(lab: Lab, dockerd
         with silent_fuse(str(outer / "dead")):
             config = Config(check=Check(deadline_seconds=0.5, budget_seconds=0.5))
             begun = time.monotonic()
-            request = CheckRequest(names=(box.name,), hosts=(dockerd.host,), config=config)
+            request = CheckRequest(
+                names=(box.name,), hosts=(dockerd.host,), config=config, deep=deep
+            )
             report = check(request).reports[0]
             took = time.monotonic() - begun
     except MissingError as e:
@@ -122,6 +127,9 @@ def test_a_mount_that_does_not_answer_does_not_stop_the_others(lab: Lab, dockerd
     assert report.judged is False
     silent = [s for s in report.skipped if "no answer within" in s.reason]
     assert [s for s in silent if "/outer/dead" in s.what]
+    (tree,) = [m.coverage for m in report.mounts if m.target == b"/outer"]
+    assert tree is not None
+    assert (tree.foreign_mounts, tree.stopped) == (1, "")
     assert took < 10
 
 

@@ -152,6 +152,28 @@ def test_progress_is_a_sign_of_life(worker: Giveup) -> None:
     assert told == list(range(6))
 
 
+def test_an_error_of_the_progress_is_no_death(worker: Giveup) -> None:
+    def full(_: int) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        worker.call(slowly, 3, seconds=5, progress=full)
+    assert worker.call(abs, -1, seconds=5) == 1
+
+
+def test_a_fork_that_fails_leaves_nothing(worker: Giveup, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    before = os.listdir("/proc/self/fd")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fork", none_left)
+        with pytest.raises(CannotCheckError, match="cannot start a worker"):
+            worker.call(abs, -1, seconds=5)
+    assert os.listdir("/proc/self/fd") == before
+    assert worker.call(abs, -1, seconds=5) == 1
+
+
 def test_a_scan_tells_its_progress_through_the_worker(worker: Giveup, tmpfs: Path) -> None:
     for i in range(5000):
         (tmpfs / str(i)).touch()

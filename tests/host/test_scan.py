@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -16,9 +17,11 @@ from pathlib import Path
 import pytest
 
 from permdoctor.diagnosis.facts import EntryClass, Tree
-from permdoctor.host import scan, sharing
-from permdoctor.host.dirs import OpenDirs
-from permdoctor.host.entries import Node
+from permdoctor.errors import CannotCheckError
+from permdoctor.host import look, scan, sharing
+from permdoctor.host.deadline import Giveup
+from permdoctor.host.dirs import Mountpoints, OpenDirs
+from permdoctor.host.entries import Facts, Node
 from permdoctor.host.scan import Budget
 from permdoctor.host.sharing import scan_tree
 from permdoctor.kernel.inode import FileType, Inode
@@ -26,6 +29,7 @@ from permdoctor.kernel.mount import Mount, Superblock
 from tests.host.cell import MS_BIND, deep, fill, mount, unmount
 from tests.lab.filesystems import mounted_fs
 from tests.lab.needs import MissingError
+from tests.lab.silent import silent_fuse
 
 EVERYTHING = Budget(deep=True)
 PLAIN = Mount()
@@ -233,6 +237,139 @@ def test_mounts_below_are_counted_and_left_alone(tmpfs: Path, workers: int) -> N
     assert tree.coverage.foreign_mounts == 3
     assert tree.coverage.entries == 10_000
     assert len(tree.classes) == 1
+
+
+NAMES = ("m", "sub/m", "sub/a/b/m", "x/m")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_known_mountpoints_are_told_by_their_paths(tmpfs: Path, workers: int) -> None:
+    """They need not even be mounts; the same names elsewhere are entries as any other."""
+    for name in (*NAMES, "y/m", "sub/a/m"):
+        (tmpfs / name).mkdir(parents=True)
+        fill(tmpfs / name, [b"hidden"])
+    for name in ("sub", "y"):
+        fill(tmpfs / name, [b"f%d" % i for i in range(6_000)])
+    fd = os.open(tmpfs, os.O_PATH)
+    known = frozenset(os.fsencode(n) for n in NAMES)
+    tree = scan_tree(fd, PLAIN, EVERYTHING, workers=workers, mountpoints=known)
+    os.close(fd)
+    assert tree.coverage.foreign_mounts == len(NAMES)
+    assert tree.coverage.entries == 12_000 + len(("sub", "sub/a", "sub/a/b", "x", "y")) + 2 * 2
+
+
+def test_a_mountpoint_in_a_directory_given_away() -> None:
+    """A parcel names the root ``.`` and others by several names at once."""
+    root = Node.root_of(-1, Facts(0, 0, 0o40755))
+    given = Node(root, b".", root.facts)
+    below = Node(Node(given, b"a", root.facts), b"b", root.facts)
+    known = Mountpoints([b"m", b"a/b/m", b"a/b/n"])
+    assert known.names_in(root) == known.names_in(given) == {b"m"}
+    assert known.names_in(below) == {b"m", b"n"}
+    assert known.names_in(Node(root, b"a/b", root.facts)) == {b"m", b"n"}
+    assert known.names_in(Node(given, b"b", root.facts)) == frozenset()
+
+
+@pytest.mark.parametrize("budget", [EVERYTHING, Budget(seconds=5.0)], ids=["deep", "not-deep"])
+def test_a_dead_filesystem_below_is_not_waited_for(tmpfs: Path, budget: Budget) -> None:
+    (tmpfs / "d/dead").mkdir(parents=True)
+    (tmpfs / "d/later").mkdir()
+    fill(tmpfs / "d/later", [b"%d" % i for i in range(100)])
+    where = look.Where()
+    began = time.monotonic()
+    try:
+        with silent_fuse(str(tmpfs / "d/dead")), Giveup() as worker:
+            walk = worker.call(look.walk, where, os.fsencode(tmpfs), seconds=5)
+            tree = worker.call(look.tree, where, walk.object, (), budget, 2, seconds=2)
+    except MissingError as e:
+        pytest.skip(str(e))
+    assert tree.coverage.foreign_mounts == 1
+    assert tree.coverage.entries == 102
+    assert not tree.coverage.stopped
+    assert time.monotonic() - began < 2
+
+
+def test_what_is_hidden_under_a_mount_is_no_mountpoint(tmpfs: Path) -> None:
+    """mountinfo lists a/b, but that lies under the mount on a, which has a b of its own."""
+    (tmpfs / "a/b").mkdir(parents=True)
+    mount("tmpfs", str(tmpfs / "a/b"), "tmpfs")
+    mount("tmpfs", str(tmpfs / "a"), "tmpfs")
+    try:
+        (tmpfs / "a/b").mkdir()
+        with Giveup() as worker:
+            walk = worker.call(look.walk, look.Where(), os.fsencode(tmpfs / "a"), seconds=5)
+            tree = worker.call(look.tree, look.Where(), walk.object, (), EVERYTHING, 1, seconds=5)
+    finally:
+        unmount(str(tmpfs / "a"))
+        unmount(str(tmpfs / "a/b"))
+    assert (tree.coverage.foreign_mounts, tree.coverage.entries) == (0, 1)
+
+
+def test_a_root_that_fails_is_an_error_of_ours(
+    tmpfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server died between the walk and the scan."""
+    walk = look.walk(look.Where(), os.fsencode(tmpfs))
+
+    def stale(_: int) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(sharing, "facts_of_fd", stale)
+    assert walk.object is not None
+    with pytest.raises(CannotCheckError, match="Stale"):
+        look.tree(look.Where(), walk.object, (), EVERYTHING, 1)
+
+
+@pytest.fixture
+def empty_directories(tmpfs: Path) -> Path:
+    """Listed soon, and then 20,000 times nothing."""
+    for i in range(20_000):
+        (tmpfs / str(i)).mkdir()
+    return tmpfs
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_empty_directories_obey_the_budget(
+    empty_directories: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    opened = OpenDirs.open
+
+    def slow(self: OpenDirs, node: Node) -> int:
+        time.sleep(0.001)
+        return opened(self, node)
+
+    monkeypatch.setattr(OpenDirs, "open", slow)
+    began = time.monotonic()
+    tree = scanned(empty_directories, Budget(seconds=1.0), workers)
+    assert tree.coverage.stopped == "stopped after 1 seconds"
+    assert tree.coverage.entries > 10_000
+    assert time.monotonic() - began < 2.5
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_empty_directories_are_signs_of_life(
+    empty_directories: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    opened = OpenDirs.open
+
+    def slow(self: OpenDirs, node: Node) -> int:
+        time.sleep(0.00005)
+        return opened(self, node)
+
+    monkeypatch.setattr(OpenDirs, "open", slow)
+    told = [time.monotonic()]
+    fd = os.open(empty_directories, os.O_PATH)
+    scan_tree(
+        fd,
+        PLAIN,
+        EVERYTHING,
+        workers=workers,
+        progress=lambda _: told.append(time.monotonic()),
+    )
+    os.close(fd)
+    told.append(time.monotonic())
+    assert len(told) > 4
+    assert max(b - a for a, b in pairwise(told)) < 0.5
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -448,7 +585,7 @@ def test_progress_is_rare_and_grows(tmpfs: Path) -> None:
     os.close(fd)
     assert told
     numbers = [n for _, n in told]
-    assert numbers == sorted(set(numbers))
+    assert numbers == sorted(numbers)
     assert numbers[-1] <= 50_000
     gaps = [b[0] - a[0] for a, b in pairwise(told)]
     assert all(g >= 0.099 for g in gaps)

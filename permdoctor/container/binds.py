@@ -13,6 +13,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from permdoctor.container.container import MountKind, RequestedMount
+from permdoctor.container.needs import clean_path
 from permdoctor.kernel.filesystems import PSEUDO
 from permdoctor.kernel.mount import Mount
 from permdoctor.kernel.mountinfo import MountInfo, governing, is_beneath
@@ -83,7 +84,7 @@ def mounts_of(
     then ``mounted`` is the mount it lies on.  A requested mount that is not there any more has
     no ``mounted``.
     """
-    wanted = {_clean(r.target): r for r in requested}
+    wanted = {clean_path(r.target): r for r in requested}
     rows: dict[bytes, tuple[bytes, RequestedMount | None, MountInfo | None]] = {}
     for m in mountinfo:
         asked = wanted.get(m.mountpoint)
@@ -119,11 +120,6 @@ def _is_somebodys(
         or any(is_beneath(m.mountpoint, t) for t in ENGINE_TREES)
         or m.fstype.decode("utf-8", "replace") in PSEUDO
     )
-
-
-def _clean(path: bytes) -> bytes:
-    """An absolute path without a trailing or doubled slash, as mountinfo writes it."""
-    return b"/" + b"/".join(p for p in path.split(b"/") if p and p != b".")
 
 
 def covering(binds: tuple[Bind, ...], path: bytes) -> Bind | None:

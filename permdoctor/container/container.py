@@ -1,7 +1,7 @@
 """A container and its engine, as inspect and info describe them.
 
-``from_inspect`` parses at the edge; past it there are only these types.  Paths are bytes.  What a
-running process really is or sees comes from /proc, not from here.
+``inspect.container_from_inspect`` parses at the edge; past it there are only these types.  Paths
+are bytes.  What a running process really is or sees comes from /proc, not from here.
 """
 
 from __future__ import annotations
@@ -92,7 +92,6 @@ class Container(Struct, frozen=True, kw_only=True):
     id: str
     name: str
     image: str = ""
-    image_id: str = ""
     state: State = State.RUNNING
     pid: int | None = None
     exit_code: int | None = None
@@ -104,13 +103,10 @@ class Container(Struct, frozen=True, kw_only=True):
     caps_dropped: tuple[str, ...] = ()
     privileged: bool = False
     userns_mode: str = ""
-    pid_mode: str = ""
     read_only_rootfs: bool = False
-    security_opt: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     command: tuple[str, ...] = ()
-    working_dir: bytes = b"/"
     mounts: tuple[RequestedMount, ...] = ()
     exec_pids: tuple[int, ...] = ()
 

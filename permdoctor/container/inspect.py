@@ -20,6 +20,7 @@ from permdoctor.container.container import (
     RequestedMount,
     State,
 )
+from permdoctor.container.needs import clean_path
 
 Json = Mapping[str, Any]
 
@@ -82,7 +83,6 @@ def container_from_inspect(
         id=_string(top.get("Id")),
         name=_string(top.get("Name")).removeprefix("/"),
         image=_string(config.get("Image")) or _string(top.get("ImageName")),
-        image_id=_string(top.get("Image")),
         state=state_word(state.get("Status")),
         pid=pid if pid > 0 else None,
         exit_code=_number(state.get("ExitCode")),
@@ -94,13 +94,10 @@ def container_from_inspect(
         caps_dropped=_caps(host.get("CapDrop")),
         privileged=host.get("Privileged") is True,
         userns_mode=_string(host.get("UsernsMode")),
-        pid_mode=_string(host.get("PidMode")),
         read_only_rootfs=host.get("ReadonlyRootfs") is True,
-        security_opt=_strings(host.get("SecurityOpt")),
         env=env_pairs(_strings(config.get("Env"))),
         labels=tuple((_string(k), _string(v)) for k, v in _mapping(config.get("Labels")).items()),
         command=(_string(top.get("Path")), *_strings(top.get("Args"))),
-        working_dir=clean_path(config.get("WorkingDir")) or b"/",
         mounts=requested_mounts(top.get("Mounts"), host),
         exec_pids=exec_pids,
     )
@@ -136,7 +133,7 @@ def requested_mounts(mounts: object, host_config: object) -> tuple[RequestedMoun
 
 def _mounts(value: object) -> Iterator[RequestedMount]:
     for m in _mappings(value):
-        target = clean_path(m.get("Destination"))
+        target = absolute_path(m.get("Destination"))
         if target is None:
             continue
         kind = _kind(m.get("Type"), m)
@@ -152,7 +149,7 @@ def _mounts(value: object) -> Iterator[RequestedMount]:
 
 def _host_config_mounts(value: object) -> Iterator[RequestedMount]:
     for m in _mappings(value):
-        target = clean_path(m.get("Target"))
+        target = absolute_path(m.get("Target"))
         if target is None:
             continue
         kind = _kind(m.get("Type"), m)
@@ -171,7 +168,7 @@ def _host_config_mounts(value: object) -> Iterator[RequestedMount]:
 
 def _tmpfs(value: object) -> Iterator[RequestedMount]:
     for path, options in _mapping(value).items():
-        target = clean_path(path)
+        target = absolute_path(path)
         if target is not None:
             mode = _string(options)
             read_only = "ro" in mode.split(",")
@@ -182,8 +179,8 @@ def _tmpfs(value: object) -> Iterator[RequestedMount]:
 
 def _devices(value: object) -> Iterator[RequestedMount]:
     for d in _mappings(value):
-        source = clean_path(d.get("PathOnHost"))
-        target = clean_path(d.get("PathInContainer")) or source
+        source = absolute_path(d.get("PathOnHost"))
+        target = absolute_path(d.get("PathInContainer")) or source
         if source is None or target is None:
             continue
         allowed = _string(d.get("CgroupPermissions")) or "rwm"
@@ -248,15 +245,7 @@ def _path(text: str) -> bytes:
     return b"" if "\0" in text else text.encode("utf-8", "surrogateescape")
 
 
-def clean_path(value: object) -> bytes | None:
-    """A clean absolute path: no empty, ``.`` or ``..`` component, as Go's ``filepath.Clean``."""
+def absolute_path(value: object) -> bytes | None:
+    """A clean absolute path, as Go's ``filepath.Clean`` makes it; ``None`` for anything else."""
     path = _path(_string(value))
-    if not path.startswith(b"/"):
-        return None
-    parts: list[bytes] = []
-    for part in path.split(b"/"):
-        if part == b"..":
-            parts = parts[:-1]
-        elif part not in (b"", b"."):
-            parts.append(part)
-    return b"/" + b"/".join(parts)
+    return clean_path(path) if path.startswith(b"/") else None

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from permdoctor.container.container import Container, EngineInfo, MountKind, RequestedMount
 from permdoctor.container.inspect import (
-    clean_path,
+    absolute_path,
     container_from_inspect,
     engine_from_info,
     requested_mounts,
@@ -157,20 +157,6 @@ class DockerEngine:
                 found.append(replace(summary, mounts=touching))
         return tuple(found)
 
-    def top_pids(self, container_id: str) -> tuple[int, ...]:
-        """Host pids of the container's processes, as the engine knows them (it runs ps(1)).
-
-        An engine that has no cgroups (rootless on cgroup v1) cannot say and raises.
-        """
-        column = "hpid" if self.info.product == "podman" else "-eo%20pid"
-        try:
-            top = self._json(f"/containers/{segment(container_id)}/top?ps_args={column}")
-        except AnsweredError as e:
-            raise gone(container_id, e) from e
-        rows = top.get("Processes") if isinstance(top, dict) else None
-        first = (str(r[0]) for r in rows or () if isinstance(r, list) and r)
-        return tuple(int(p) for p in first if p.isascii() and p.isdigit())
-
     # -- files of a container that need not run --------------------------------------------
 
     def image_file(self, container: Container, path: bytes, limit: int) -> bytes | None:
@@ -256,7 +242,7 @@ class DockerEngine:
             return mount
         options = volume.get("Options") or {}
         flags = str(options.get("o", "")).split(",")
-        source = clean_path(options.get("device"))
+        source = absolute_path(options.get("device"))
         return replace(mount, source=source) if source and {"bind", "rbind"} & set(flags) else mount
 
     # -- what went wrong -------------------------------------------------------------------

@@ -1,17 +1,25 @@
-"""Small facts of the machine and of a process's environment.  Absent is empty, never an error."""
+"""Small facts of the machine and of a process's environment.  Of those that may well be
+absent, absent is empty and no error.
+"""
 
 from __future__ import annotations
 
+import os
+
 from permdoctor.errors import CannotCheckError
-from permdoctor.host.procfs import Proc
-from permdoctor.kernel.mountinfo import MountInfo, parse_mountinfo
+from permdoctor.host.process import Proc
+from permdoctor.host.procfs import read_mountinfo
+from permdoctor.kernel.mountinfo import MountInfo
 
 _LIMIT = 1 << 20
 
 
 def own_mountinfo() -> tuple[MountInfo, ...]:
-    """The mounts of our own namespace: the host's, when run on the host."""
-    return parse_mountinfo(read_text("/proc/self/mountinfo", 1 << 26))
+    """The mounts of our own namespace: the host's, when run on the host.
+
+    Raises ``CannotCheckError`` where /proc does not tell: no mounts would be a lie.
+    """
+    return read_mountinfo(os.getpid())
 
 
 def selinux_enforcing() -> bool:

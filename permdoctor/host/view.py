@@ -20,6 +20,7 @@ from permdoctor.diagnosis.facts import Walk
 from permdoctor.errors import CannotCheckError, UsageError
 from permdoctor.host import acl as acl_xattr
 from permdoctor.host import inodes, mounts, syscalls
+from permdoctor.host.machine import own_mountinfo
 from permdoctor.host.process import Proc
 from permdoctor.host.procfs import userns_of
 from permdoctor.host.walker import IN_ROOT, Walker, cannot
@@ -93,10 +94,9 @@ class View:
 
     @property
     def our_mounts(self) -> tuple[MountInfo, ...]:
-        """Our own mounts: the host's, when run on the host."""
+        """``own_mountinfo``, read once."""
         if self._ours is None:
-            with Proc(os.getpid()) as us:
-                self._ours = parse_mountinfo(us.read("mountinfo"))
+            self._ours = own_mountinfo()
         return self._ours
 
     # --- paths ---
@@ -136,16 +136,6 @@ class View:
             os.close(held)
 
     # --- mounts ---
-
-    def mount_at(self, path: bytes) -> Mount:
-        """The mount that governs ``path``.  Touches the filesystem."""
-        fd = self.open(path)
-        try:
-            return self.mount_of_fd(fd, syscalls.statx(fd))
-        except OSError as e:
-            raise cannot(path, e) from e
-        finally:
-            os.close(fd)
 
     def mount_of(self, info: MountInfo) -> Mount:
         """The mount of a line of ``mounts``.

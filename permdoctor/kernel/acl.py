@@ -10,8 +10,6 @@ from enum import IntEnum
 from msgspec import Struct
 from msgspec.structs import replace
 
-from permdoctor.kernel.ids import Kgid, Kuid
-
 
 class Tag(IntEnum):
     """Entry tags; the values are those of ``uapi/linux/posix_acl.h`` and give the order."""
@@ -96,13 +94,3 @@ def from_mode(mode: int) -> Acl:
             AclEntry(tag=Tag.OTHER, perm=mode & 7),
         )
     )
-
-
-def named_user(kuid: Kuid, perm: int) -> AclEntry:
-    """``u:KUID:perm``."""
-    return AclEntry(tag=Tag.USER, id=kuid, perm=perm)
-
-
-def named_group(kgid: Kgid, perm: int) -> AclEntry:
-    """``g:KGID:perm``."""
-    return AclEntry(tag=Tag.GROUP, id=kgid, perm=perm)

@@ -45,12 +45,6 @@ class MountInfo(Struct, frozen=True, kw_only=True):
     def idmapped(self) -> bool:
         return b"idmapped" in self.options
 
-    def super_option(self, key: bytes) -> bytes | None:
-        """The value of ``key=value`` among the superblock's options."""
-        return next(
-            (o[len(key) + 1 :] for o in self.super_options if o.startswith(key + b"=")), None
-        )
-
 
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 

@@ -43,7 +43,6 @@ class Errno(IntEnum):
     EINVAL = errno.EINVAL
     EROFS = errno.EROFS
     ELOOP = errno.ELOOP
-    ENOTEMPTY = errno.ENOTEMPTY
     EOVERFLOW = errno.EOVERFLOW
     EOPNOTSUPP = errno.EOPNOTSUPP
 

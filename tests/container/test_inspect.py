@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from permdoctor.container.container import Container, EngineInfo, MountKind, RequestedMount, State
 from permdoctor.container.inspect import (
-    clean_path,
+    absolute_path,
     container_from_inspect,
     engine_from_info,
     requested_mounts,
@@ -111,8 +111,8 @@ def test_mounts_are_sorted_and_joined() -> None:
         ("/\ufffd", b"/\xef\xbf\xbd"),
     ],
 )
-def test_clean_path(path: object, expected: bytes | None) -> None:
-    assert clean_path(path) == expected
+def test_absolute_path(path: object, expected: bytes | None) -> None:
+    assert absolute_path(path) == expected
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,6 @@ def test_configuration() -> None:
         {
             "Id": "abc",
             "Name": "/box",
-            "Image": "sha256:1",
             "RestartCount": 3,
             "State": {"Status": "exited", "Pid": 0, "ExitCode": 137, "Error": "no"},
             "Path": "sleep",
@@ -185,7 +184,6 @@ def test_configuration() -> None:
                 "User": "app",
                 "Env": ["A=1", "B=x=y", "C", "A=2"],
                 "Labels": {"k": "v"},
-                "WorkingDir": "/srv/",
             },
             "HostConfig": {
                 "GroupAdd": ["44"],
@@ -202,7 +200,6 @@ def test_configuration() -> None:
         id="abc",
         name="box",
         image="lab:1",
-        image_id="sha256:1",
         state=State.EXITED,
         exit_code=137,
         error="no",
@@ -216,7 +213,6 @@ def test_configuration() -> None:
         env=(("A", "1"), ("B", "x=y"), ("A", "2")),
         labels=(("k", "v"),),
         command=("sleep", "600"),
-        working_dir=b"/srv",
     )
     assert container.env_value("A") == "2"
     assert not container.running

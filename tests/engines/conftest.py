@@ -64,7 +64,7 @@ def predicted(docker: DockerEngine, container: Container, subids: str = "") -> t
         container.userns_mode,
         SubIds(uids=ranges, gids=ranges, name="alice"),
     )
-    key = (docker.endpoint.url, container.image_id)
+    key = (docker.endpoint.url, container.image)
     if key not in _accounts:  # the engine forks for each file: ask once for each image
         passwd = docker.image_file(container, b"/etc/passwd", 1 << 20)
         _accounts[key] = (passwd, docker.image_file(container, b"/etc/group", 1 << 20))

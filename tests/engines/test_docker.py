@@ -258,7 +258,6 @@ def test_removed_in_the_middle(docker: DockerEngine, dockerd: Engine) -> None:
         lambda: docker.inspect(container.id),
         lambda: docker.image_file(container, b"/etc/passwd", 10),
         lambda: docker.image_inode(container, b"/etc"),
-        lambda: docker.top_pids(container.id),
     ):
         error = failure(call)
         assert isinstance(error, ContainerGoneError)

@@ -18,6 +18,7 @@ from permdoctor.host.procfs import NotPermitted, ProcessGone
 from permdoctor.host.view import View
 from permdoctor.kernel.ids import INITIAL
 from permdoctor.kernel.inode import FileType
+from permdoctor.kernel.mount import Mount
 from permdoctor.kernel.walk import MAXSYMLINKS
 from tests.host.cell import MS_BIND, MS_NOEXEC, MS_RDONLY, MS_REMOUNT, cell, mount
 from tests.lab.filesystems import mounted_fs
@@ -27,6 +28,12 @@ from tests.lab.needs import MissingError
 
 def paths(view: View, path: bytes) -> list[bytes]:
     return [h.path for h in view.walk(path).hops]
+
+
+def mount_at(view: View, path: bytes) -> Mount:
+    found = view.walk(path).object
+    assert found is not None
+    return found.mount
 
 
 def scene(box: Path) -> None:
@@ -230,22 +237,19 @@ def test_mounts_of_the_cell_govern(box: Path) -> None:
     with cell(box, setup=setup) as pid, View.of_process(pid) as view:
 
         def at(path: bytes) -> tuple[bool, bool, str, bool]:
-            found = view.walk(path).object
-            assert found is not None
-            mount = found.mount
-            assert view.mount_at(path) == mount
+            mount = mount_at(view, path)
             return mount.read_only, mount.noexec, mount.sb.fstype, mount.sb.read_only
 
-        base = view.mount_at(b"/").sb.fstype
+        base = mount_at(view, b"/").sb.fstype
         assert at(b"/ro") == (True, False, base, False)
         assert at(b"/noexec") == (False, True, base, False)
         assert at(b"/tmp") == (False, False, "tmpfs", False)
         assert at(b"/tmp/inner") == (True, False, "tmpfs", True)
         assert at(b"/one")[2] == "proc"
-        assert not view.mount_at(b"/one").sb.acls
+        assert not mount_at(view, b"/one").sb.acls
         by_point = {m.mountpoint: view.mount_of(m) for m in view.mounts}
-        assert by_point[b"/tmp/inner"] == view.mount_at(b"/tmp/inner")
-        assert by_point[b"/one"] == view.mount_at(b"/one")
+        assert by_point[b"/tmp/inner"] == mount_at(view, b"/tmp/inner")
+        assert by_point[b"/one"] == mount_at(view, b"/one")
 
 
 @pytest.mark.parametrize(
@@ -255,7 +259,7 @@ def test_mounts_of_the_cell_govern(box: Path) -> None:
 def test_acl_support_is_the_superblocks(kind: str, options: str, acls: bool) -> None:
     try:
         with mounted_fs(kind, options=options) as path, View.of_host() as view:
-            mount = view.mount_at(os.fsencode(path))
+            mount = mount_at(view, os.fsencode(path))
             assert (mount.sb.fstype, mount.sb.acls) == (kind, acls)
     except MissingError as e:
         pytest.skip(str(e))
@@ -271,9 +275,9 @@ def test_a_superblock_belongs_to_who_mounted_it(box: Path, tmpfs: Path) -> None:
         mount(str(tmpfs), str(box / "hosts"), flags=MS_BIND)
 
     with cell(box, uids=[(0, 100000, 65536)], setup=setup) as pid, View.of_process(pid) as view:
-        assert view.mount_at(b"/own").sb.userns == view.userns
-        assert view.mount_at(b"/hosts").sb.userns == INITIAL
-        assert view.mount_at(b"/").sb.userns == INITIAL
+        assert mount_at(view, b"/own").sb.userns == view.userns
+        assert mount_at(view, b"/hosts").sb.userns == INITIAL
+        assert mount_at(view, b"/").sb.userns == INITIAL
 
 
 def test_an_idmapped_mount_shows_its_ids_and_its_map(box: Path, tmpfs: Path) -> None:
@@ -287,7 +291,7 @@ def test_an_idmapped_mount_shows_its_ids_and_its_map(box: Path, tmpfs: Path) -> 
             cell(box) as pid,
             View.of_process(pid) as view,
         ):
-            mount = view.mount_at(b"/data")
+            mount = mount_at(view, b"/data")
             found = {
                 n: view.walk(b"/data/" + n).object for n in (b"mapped", b"unmapped", b"nobody")
             }
@@ -409,4 +413,4 @@ def test_the_mount_above_a_chroot(tmpfs: Path) -> None:
     below.mkdir()
     with cell(below) as pid, View.of_process(pid) as view:
         assert b"/" not in [m.mountpoint for m in view.mounts]
-        assert view.mount_at(b"/").sb.fstype == "tmpfs"
+        assert mount_at(view, b"/").sb.fstype == "tmpfs"

@@ -60,14 +60,6 @@ def test_fields(point: bytes, field: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("point", "key", "value"),
-    [(b"/gone", b"uid", b"7"), (b"/gone", b"gid", None), (b"/", b"upperdir", b"/u")],
-)
-def test_super_option(point: bytes, key: bytes, value: bytes | None) -> None:
-    assert MOUNTS[point].super_option(key) == value
-
-
-@pytest.mark.parametrize(
     ("escaped", "name"),
     [
         (rb"a\040b\011c\012d\134e", b"a b\tc\nd\\e"),

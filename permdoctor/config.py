@@ -24,7 +24,7 @@ MAX_BYTES: Final = 1 << 20
 
 Entries = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
-Workers = Annotated[int, msgspec.Meta(ge=1, le=64)]
+Workers = Annotated[int, msgspec.Meta(ge=1, le=2)]
 AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/")]
 
 

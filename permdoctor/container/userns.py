@@ -30,8 +30,9 @@ class SubIdRange(Struct, frozen=True, kw_only=True):
 
 
 class SubIds(Struct, frozen=True, kw_only=True):
-    """Both files.  ``name`` and ``uid`` are the user whose rootless engine it is (not needed
-    under userns-remap); files may be keyed by either.
+    """Both files.  ``name`` and ``gid`` are of the user whose rootless engine it is (not needed
+    under userns-remap): lines may be keyed by this name or by the engine's ``rootless_uid``, and
+    the gid, the uid's number unless given, is what inside gid 0 becomes.
     """
 
     uids: tuple[SubIdRange, ...] = ()

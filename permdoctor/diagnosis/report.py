@@ -46,10 +46,10 @@ class Impact(Struct, frozen=True, kw_only=True):
 class Remedy(Struct, frozen=True, kw_only=True):
     """One way out.  ``name`` is stable (``chown-directory``, ``acl-user``, ``run-as-owner``...).
 
-    ``commands`` are exact shell lines for the host, or lines for a Compose file or Dockerfile,
-    as ``where`` says (``host``, ``run``, ``compose``, ``dockerfile``).  ``proven`` says whether
-    the rules were run again with the change made and the need was then met; ``impacts`` are the
-    others for whom they were run too.
+    ``commands`` are exact lines, for what ``where`` says: the ``host``'s shell, the way the
+    ``container`` is started, a ``compose`` file or a ``dockerfile``.  ``proven`` says whether the
+    rules were run again with the change made and the need was then met; ``impacts`` are the others
+    for whom they were run too.
     """
 
     name: str

@@ -1,8 +1,11 @@
 """Facts in, findings out.  Pure.
 
-``facts.py`` is what was read; ``diagnose.py`` (start here) makes the report of it.  ``judge.py``
-puts needs to the kernel's rules, ``causes.py`` names what refused, ``entries.py`` is what lies
-below a mount, ``exposure.py`` what is allowed too much, ``outside.py`` what the rules cannot tell,
-``remedies/`` what would help and whom it would hurt; ``codes.py`` and ``pages/`` are the catalogue,
-``report.py`` the result.
+``facts.py`` is what was read; ``diagnose.py`` (start here) makes the report of it, ``report.py``.
+``judge.py`` puts needs to the kernel's rules; a refusal is a ``case.py``, ``causes.py`` gives it
+its code, ``details.py`` its facts as sentences, ``remedies/`` what would help and whom it would
+hurt.  ``entries.py`` is what lies below a mount, ``future.py`` the files that do not exist yet,
+``exposure.py`` what is allowed too much, ``start.py`` why it did not start, ``outside.py`` what
+the rules cannot tell, ``notes.py`` what to know of the check itself.  ``hostpath.py`` and
+``shell.py`` are paths and words for the host's commands; ``explanation.py`` is one path instead of
+a report; ``codes.py`` and ``pages/`` are the catalogue.
 """

@@ -20,6 +20,7 @@ _BY_RULE = {
     Rule.UNREPRESENTABLE: "PD116",
     Rule.NOEXEC: "PD112",
     Rule.NODEV: "PD110",
+    Rule.MISSING: "PD114",
 }
 
 _ACL_RULES = frozenset({Rule.ACL_USER, Rule.ACL_OWNING_GROUP, Rule.ACL_GROUP, Rule.ACL_GROUP_CLASS})

@@ -203,8 +203,9 @@ def _deleted(bind: BindFacts) -> Finding:
         target=target,
         path=target,
         detail=(
-            "the container still sees the old directory or file; what it writes there is gone "
-            "when it stops, and a new source of the same name is not seen",
+            "the container still sees the old one: in a deleted directory nothing can be made "
+            "(ENOENT), what is written to a deleted file is gone when the container stops, and a "
+            "new source of the same name is not seen",
         ),
     )
 

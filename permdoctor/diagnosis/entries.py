@@ -17,6 +17,7 @@ from permdoctor.diagnosis.facts import BindFacts, EntryClass, Facts
 from permdoctor.diagnosis.judge import EntryTrouble, judge_entry
 from permdoctor.diagnosis.report import Finding, Remedy, Severity
 from permdoctor.diagnosis.shell import path_argument
+from permdoctor.diagnosis.system import is_system, narrow_mount
 from permdoctor.kernel.filesystems import SERVER_DECIDES
 from permdoctor.kernel.inode import FileType
 from permdoctor.kernel.text import printable
@@ -100,6 +101,8 @@ def entry_remedies(
     mount = bind.bind.mount
     if host is None or mount.idmap is not None or mount.sb.fstype in SERVER_DECIDES:
         return ()
+    if is_system(host, facts.container.engine.data_root):
+        return (narrow_mount(host, bind.bind.target),)
     if any(c.inode.immutable or c.inode.append_only for c in classes):
         named = " ".join(_paths(host, classes))
         return (

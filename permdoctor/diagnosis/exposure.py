@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from permdoctor.container.container import MountKind, is_engine_socket
-from permdoctor.container.needs import Need, PathNeed
+from permdoctor.container.needs import PATH_VARIABLES, Need, PathNeed
+from permdoctor.container.subject import Subject
 from permdoctor.diagnosis.facts import BindFacts, EntryClass, Facts
 from permdoctor.diagnosis.future import future_files, owner_on_host
 from permdoctor.diagnosis.judge import judge, judge_entry
 from permdoctor.diagnosis.report import Finding, Remedy, Severity
 from permdoctor.diagnosis.shell import path_argument
+from permdoctor.diagnosis.system import is_system, narrow_mount
 from permdoctor.kernel.filesystems import PSEUDO
 from permdoctor.kernel.inode import FileType, Inode
 from permdoctor.kernel.mountinfo import is_beneath
@@ -46,7 +48,7 @@ def exposures(facts: Facts, bind: BindFacts, need: PathNeed) -> Iterator[Finding
     )
     if bind.bind.fstype in PSEUDO:
         return
-    yield from _world_writable(bind, root)
+    yield from _world_writable(facts, bind, root)
     yield from _host_control(facts, bind, root, writers)
     if need.need in (Need.WRITE, Need.OWN):
         yield from _leftovers(facts, bind, root)
@@ -55,26 +57,16 @@ def exposures(facts: Facts, bind: BindFacts, need: PathNeed) -> Iterator[Finding
         yield from future_files(facts, bind, root, writers)
 
 
-def _world_writable(bind: BindFacts, root: Inode) -> Iterator[Finding]:
+def _world_writable(facts: Facts, bind: BindFacts, root: Inode) -> Iterator[Finding]:
     """C14: anybody on the host may change it.  A sticky directory (/tmp) is meant so."""
     if bind.bind.kind is not MountKind.BIND:
         return
-    host = bind.bind.host_path
-
-    def is_open(inode: Inode) -> bool:
-        return (
-            bool(inode.mode & 0o002)
-            and inode.type in (FileType.DIRECTORY, FileType.REGULAR)
-            and not (inode.is_dir and inode.sticky)
-        )
-
-    below = [c for c in bind.tree.classes if is_open(c.inode)] if bind.tree else []
-    count = sum(c.count for c in below) + is_open(root)
+    below = [c for c in bind.tree.classes if _is_open(c.inode)] if bind.tree else []
+    count = sum(c.count for c in below) + _is_open(root)
     if not count:
         return
-    target = bind.bind.target
-    place = path_argument(host if host is not None else target)
-    what = "it" if is_open(root) else "entries below it"
+    target, host = bind.bind.target, bind.bind.host_path
+    what = "it" if _is_open(root) else "entries below it"
     yield Finding(
         code="PD204",
         severity=Severity.WARNING,
@@ -84,19 +76,53 @@ def _world_writable(bind: BindFacts, root: Inode) -> Iterator[Finding]:
         host_path=host,
         count=count,
         samples=_samples(below),
-        detail=(f"mode {root.mode:04o}" if is_open(root) else "mode o+w below the root",),
-        remedies=(
-            Remedy(
-                name="chmod-others",
-                title="Take write away from others; give it to the one who needs it",
-                commands=(
-                    f"chmod o-w {place}"
-                    if is_open(root) and not below
-                    else f"find {place} -xdev ! -type l -perm -0002 ! -perm -1000"
-                    " -exec chmod o-w {} +",
-                ),
-            ),
+        detail=(f"mode {root.mode:04o}" if _is_open(root) else "mode o+w below the root",),
+        remedies=_closing(facts, bind, root, below=bool(below)),
+    )
+
+
+def _is_open(inode: Inode) -> bool:
+    return (
+        bool(inode.mode & 0o002)
+        and inode.type in (FileType.DIRECTORY, FileType.REGULAR)
+        and not (inode.is_dir and inode.sticky)
+    )
+
+
+def _closing(facts: Facts, bind: BindFacts, root: Inode, *, below: bool) -> tuple[Remedy, ...]:
+    """Take write away from others, after giving it to the subjects that live on it."""
+    host = bind.bind.host_path
+    if host is None:
+        return ()
+    if is_system(host, facts.container.engine.data_root):
+        return (narrow_mount(host, bind.bind.target),)
+    place = path_argument(host)
+    open_ones = f"find {place} -xdev \\( -type f -o -type d ! -perm -1000 \\) -perm -0002 -exec"
+    commands = []
+    for s in facts.subjects:
+        if bind.bind.read_only or not _lives_on_others(facts, bind, s, root):
+            continue
+        entry = f"setfacl -m u:{s.cred.fsuid}:rwX"
+        commands.append(f"{open_ones} {entry} {{}} +" if below else f"{entry} {place}")
+    commands.append(f"{open_ones} chmod o-w {{}} +" if below else f"chmod o-w {place}")
+    return (
+        Remedy(
+            name="chmod-others",
+            title="Take write away from others"
+            + ("; give it first to the one who needs it" if len(commands) > 1 else ""),
+            commands=tuple(commands),
         ),
+    )
+
+
+def _lives_on_others(facts: Facts, bind: BindFacts, subject: Subject, root: Inode) -> bool:
+    """Whether the subject could not write any more without the bit for others."""
+    assert bind.walk is not None
+    closed = replace(bind.walk.hops[-1], inode=replace(root, mode=root.mode & ~0o002))
+    hops = (*bind.walk.hops[:-1], closed)
+    return (
+        judge(subject.cred, bind.walk.hops, Need.WRITE, facts.sysctls).allowed
+        and not judge(subject.cred, hops, Need.WRITE, facts.sysctls).allowed
     )
 
 
@@ -134,12 +160,7 @@ def _host_control(
                 title="Put a proxy before it that lets only the calls through that are needed"
                 if socket
                 else "Mount the one directory that is needed, read-only where that is enough",
-                commands=()
-                if socket
-                else (
-                    f"docker run -v {path_argument(host)}/DIRECTORY:{path_argument(target)}"
-                    "/DIRECTORY:ro ...",
-                ),
+                commands=() if socket else narrow_mount(host, target).commands,
                 where="container",
             ),
         ),
@@ -180,16 +201,7 @@ def _leftovers(facts: Facts, bind: BindFacts, root: Inode) -> Iterator[Finding]:
             "it will happen again with every file this container makes",
         ),
         remedies=(
-            Remedy(
-                name="run-as-owner",
-                title="Prevent it: run the container as the owner of the tree",
-                commands=(
-                    f"docker run --user {to} -e HF_HOME={path_argument(target)} ...",
-                    f'user: "{to}"   # in compose.yaml',
-                ),
-                where="container",
-                why="what it writes then belongs to the right user",
-            ),
+            *_prevention(facts, bind, root, owner.cred_of),
             Remedy(
                 name="chown-leftovers",
                 title="Repair it: give back only what is owned by the wrong uid",
@@ -201,6 +213,40 @@ def _leftovers(facts: Facts, bind: BindFacts, root: Inode) -> Iterator[Finding]:
             ),
         ),
     )
+
+
+def _prevention(facts: Facts, bind: BindFacts, root: Inode, owner: Subject) -> Iterator[Remedy]:
+    """Run it as the owner of the tree, where the owner can reach the tree inside, too."""
+    ns = facts.subjects[0].cred.userns
+    uid, gid = ns.uid(root.uid), ns.gid(root.gid)
+    if not uid or gid is None or bind.walk is None or bind.bind.host_path is None:
+        return
+    target, ids = bind.bind.target, f"{uid}:{gid}"
+    cred = replace(owner.cred, userns=ns)
+    reaches = judge(cred, bind.walk.hops, Need.WRITE, facts.sysctls).allowed
+    place = target if reaches else b"/" + target.rsplit(b"/", 1)[-1].lstrip(b".")
+    mount = "" if reaches else f"-v {path_argument(bind.bind.host_path)}:{path_argument(place)} "
+    variable = _cache_variable(facts, target)
+    setting = f"-e {variable}={path_argument(place)} " if variable else ""
+    yield Remedy(
+        name="run-as-owner",
+        title="Prevent it: run the container as the owner of the tree",
+        commands=(
+            f"docker run --user {ids} {mount}{setting}...",
+            f'user: "{ids}"   # in compose.yaml',
+        ),
+        where="container",
+        why="what it writes then belongs to the right user",
+    )
+
+
+def _cache_variable(facts: Facts, target: bytes) -> str:
+    """The variable by which the program finds this directory; empty where none is known."""
+    for name in PATH_VARIABLES:
+        value = (facts.container.env_value(name) or "").encode("utf-8", "surrogateescape")
+        if value.startswith(b"/") and is_beneath(value, target):
+            return name
+    return "HF_HOME" if b"huggingface" in target else ""
 
 
 def _collisions(

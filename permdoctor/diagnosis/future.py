@@ -13,6 +13,7 @@ from permdoctor.diagnosis.facts import BindFacts, Facts, Neighbour
 from permdoctor.diagnosis.judge import judge_entry
 from permdoctor.diagnosis.report import Finding, Remedy, Severity
 from permdoctor.diagnosis.shell import path_argument
+from permdoctor.diagnosis.system import is_system
 from permdoctor.kernel.inode import Inode
 from permdoctor.kernel.operations import created
 from permdoctor.kernel.permission import permission
@@ -48,6 +49,8 @@ def future_files(
     """
     if not root.is_dir or bind.bind.kind is MountKind.TMPFS:
         return
+    if is_system(bind.bind.host_path, facts.container.engine.data_root) or not root.mode & 0o077:
+        return  # nobody else's business, or closed to others on purpose
     owner = owner_on_host(facts, bind, root)
     people = [*([owner.cred_of] if owner is not None else []), *facts.users.logins]
     for i, s in enumerate(facts.subjects):
@@ -58,7 +61,7 @@ def future_files(
         file = created(s.cred, parent, bind.bind.mount, mode=0o666, umask=umask)
         strangers = [p for p in people if _cannot_use(p, s, parent, file, bind)]
         if strangers:
-            yield _finding(bind, i, file, umask, strangers)
+            yield _finding(bind, i, parent, file, umask, strangers)
             return
 
 
@@ -71,12 +74,19 @@ def _cannot_use(
 
 
 def _finding(
-    bind: BindFacts, subject: int, file: Inode, umask: int, strangers: list[Subject]
+    bind: BindFacts,
+    subject: int,
+    parent: Inode,
+    file: Inode,
+    umask: int,
+    strangers: list[Subject],
 ) -> Finding:
     target, host = bind.bind.target, bind.bind.host_path
     place = path_argument(host if host is not None else target)
     who = strangers[0].cred.fsuid
-    lines = dict.fromkeys(f"{printable(p.host_user)} {_can(p, file, bind)}" for p in strangers)
+    lines = dict.fromkeys(
+        f"{printable(p.host_user)} {_can(p, parent, file, bind)}" for p in strangers
+    )
     return Finding(
         code="PD302",
         severity=Severity.INFO,
@@ -108,7 +118,9 @@ def _finding(
     )
 
 
-def _can(person: Subject, file: Inode, bind: BindFacts) -> str:
-    if permission(person.cred, file, bind.bind.mount, Want.R).allowed:
+def _can(person: Subject, parent: Inode, file: Inode, bind: BindFacts) -> str:
+    mount = bind.bind.mount
+    reaches = permission(person.cred, parent, mount, Want.X).allowed
+    if reaches and permission(person.cred, file, mount, Want.R).allowed:
         return "can read them but not change or delete them"
     return "cannot read, change or delete them"

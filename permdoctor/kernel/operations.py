@@ -206,6 +206,7 @@ def _create_in_sticky(cred: Cred, inode: Inode, parent: Inode, sysctls: Sysctls)
 @_in_order
 def create(cred: Cred, parent: Inode, mount: Mount, *, exists: bool = False) -> Checks:
     """open(O_CREAT) of a new name, mkdir, symlink, mknod of a FIFO or socket (``may_create``)."""
+    yield _refuse_if(parent.nlink == 0, Rule.MISSING, Errno.ENOENT, "parent")  # IS_DEADDIR
     yield _refuse_if(exists, Rule.EXISTS, Errno.EEXIST)
     yield from _mount_writable(mount, "parent")
     yield from _may_create(cred, parent, mount, "parent")

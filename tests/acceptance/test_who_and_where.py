@@ -15,6 +15,7 @@ from permdoctor.app.check import CheckRequest, check
 from permdoctor.app.explain import explain
 from permdoctor.container.subject import Basis
 from permdoctor.diagnosis.report import MountReport, Report, Severity
+from permdoctor.kernel.verdict import Errno
 from tests.lab.engine import Box, Engine
 from tests.lab.idmap import idmapped_bind
 from tests.lab.lab import Lab
@@ -157,6 +158,16 @@ def test_a_container_that_exits_and_restarts(lab: Lab, dockerd: Engine) -> None:
     assert {"PD303", "PD304"} <= {f.code for f in report.findings}
 
 
+def test_a_read_only_image_is_predicted_as_such(lab: Lab, dockerd: Engine) -> None:
+    with gone_after(dockerd.create("--read-only", "-e", "HF_HOME=/cache")) as box:
+        before = report_of(box)
+        dockerd.docker("start", box.id)
+        after = report_of(box)
+    for report in (before, after):
+        assert [f.code for f in report.findings if f.severity > Severity.INFO] == ["PD208"]
+        assert report.findings[0].remedies[0].name == "tmpfs"
+
+
 def test_a_container_that_could_not_start(lab: Lab, dockerd: Engine) -> None:
     box = dockerd.create("-u", "nosuch")
     with gone_after(box):
@@ -224,7 +235,11 @@ def test_a_source_deleted_while_it_is_mounted(lab: Lab, dockerd: Engine) -> None
     with gone_after(dockerd.run("-u", "1001:1001", "-v", f"{source}:/data")) as box:
         source.rmdir()
         report = report_of(box)
-    assert [f.code for f in report.findings if f.severity > Severity.INFO] == ["PD209"]
+        done = box.sh("touch /data/new")
+    assert [f.code for f in report.findings if f.severity > Severity.INFO] == ["PD114", "PD209"]
+    assert report.findings[0].verdict is not None
+    assert report.findings[0].verdict.errno is Errno.ENOENT
+    assert "No such file" in done.stderr
     assert mount(report, "/data").deleted
 
 
@@ -319,6 +334,8 @@ def test_containers_that_vanish_while_all_are_checked(lab: Lab, dockerd: Engine)
         pytest.param(b"/data/file", "own", "EPERM", id="not the owner"),
         pytest.param(b"/data/file", "execute", "EACCES", id="no x bit"),
         pytest.param(b"/data/link", "read", None, id="through a symlink of the container"),
+        pytest.param(b"/data", "delete", "EBUSY", id="a mountpoint"),
+        pytest.param(b"/theirs/dangling", "write", "EACCES", id="through a dangling link"),
     ],
 )
 def test_explain_gives_the_errno_of_the_process(
@@ -327,7 +344,11 @@ def test_explain_gives_the_errno_of_the_process(
     source = lab.directory(1001, 1001, 0o755)
     (source / "file").write_bytes(b"x")
     (source / "link").symlink_to("/etc/passwd")
-    with gone_after(dockerd.run("-u", "1001:1001", "-v", f"{source}:/data")) as box:
+    theirs = lab.directory(0, 0, 0o755)
+    (theirs / "dangling").symlink_to("new")
+    options = ("-v", f"{source}:/data", "-v", f"{theirs}:/theirs")
+    user = "0:0" if want == "delete" and path == b"/data" else "1001:1001"
+    with gone_after(dockerd.run("-u", user, *options)) as box:
         said = explain(
             container=box.name, pid=None, path=path, wants=(want,), hosts=(box.engine.host,)
         )

@@ -301,8 +301,8 @@ CASES = [
     pytest.param(
         facts(subject("1000:1000"), bind("/data", directory("0:0", 0o777))),
         ("PD204",),
-        "chmod o-w /srv/source",
-        id="C14 world-writable",
+        "setfacl -m u:1000:rwX /srv/source",
+        id="C14 world-writable: give it to the one who needs it, then close it",
     ),
     pytest.param(
         facts(subject("1000:1000"), bind("/data", directory("0:0", 0o1777))),
@@ -582,6 +582,55 @@ REMAPPED = EngineInfo(endpoint="unix:///s", remapped_root=(165536, 165536))
             id="no ACL where the filesystem has none",
         ),
         pytest.param(
+            facts(subject("1001:1001"), bind("/data", directory("0:1500", 0o2775))),
+            ["group-add", "chown-directory", "acl-user"],
+            id="a group that may write already: join it",
+        ),
+        pytest.param(
+            facts(subject("1001:1001"), bind("/k", inode("0:0", 0o640), source="/etc/shadow")),
+            ["narrow-mount"],
+            id="the host's own files are nobody's to give: /etc/shadow",
+        ),
+        pytest.param(
+            facts(subject("1001:1001"), bind("/host", MODEL, source="/")),
+            ["narrow-mount"],
+            id="the host's own directories: /",
+        ),
+        pytest.param(
+            facts(
+                subject("1001:1001"),
+                bind(
+                    "/etc-of-host",
+                    MODEL,
+                    source="/etc",
+                    ro=True,
+                    tree=entries(("shadow", inode("0:42", 0o640), 1), parent=MODEL),
+                ),
+            ),
+            ["narrow-mount"],
+            id="the host's own entries: /etc/shadow below /etc",
+        ),
+        pytest.param(
+            facts(
+                subject("1001:1001"),
+                bind("/data", MODEL, source="/var/lib/docker/volumes/v/_data"),
+            ),
+            ["chown-directory", "acl-user"],
+            id="a volume lies in the engine's data, and is the user's",
+        ),
+        pytest.param(
+            facts(
+                subject("1001:1001"),
+                bind(
+                    "/data",
+                    directory("1001:1001", 0o755, nlink=0),
+                    state=SourceState.DELETED,
+                ),
+            ),
+            ["recreate-source"],
+            id="in a deleted directory nothing can be made",
+        ),
+        pytest.param(
             facts(subject("1001:1001"), bind("/data", directory("1001:1001", 0o555))),
             ["chmod-owner"],
             id="an owner is told about its own bits",
@@ -677,3 +726,27 @@ def test_a_hostile_name_stays_one_shell_word() -> None:
         ["bash", "-c", command.replace("setfacl -m u:1001:rX", "printf %s")], capture_output=True
     )
     assert said.stdout == b"/srv/source/" + name
+
+
+@pytest.mark.parametrize("fstype", ["proc", "sysfs", "cgroup2"])
+def test_nothing_is_predicted_of_pseudo_filesystems(fstype: str) -> None:
+    of_proc = bind("/host/proc", directory("0:0", 0o777), sb=Superblock(fstype=fstype))
+    report = diagnose(facts(subject("65534:65534"), of_proc))
+    assert [f.code for f in report.findings] == ["PD307"]
+
+
+def test_what_came_along_with_a_read_only_bind_is_only_read() -> None:
+    along = bind("/host/boot", directory("0:0", 0o755))
+    along = replace(along, bind=replace(along.bind, requested=None))
+    report = diagnose(
+        facts(subject("65534:65534"), bind("/host", MODEL, source="/srv", ro=True), along)
+    )
+    assert worst(report) == ()
+
+
+def test_a_closed_directory_is_nobody_elses_business() -> None:
+    closed = bind("/data", directory("999:999", 0o700))
+    report = diagnose(
+        facts(subject("999:999"), closed, users=HostUsers(logins=(host_user(1000, "alice"),)))
+    )
+    assert "PD302" not in [f.code for f in report.findings]

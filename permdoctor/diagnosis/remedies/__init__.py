@@ -16,6 +16,7 @@ from permdoctor.diagnosis.case import Case
 from permdoctor.diagnosis.remedies.container_side import (
     airflow,
     device,
+    group_add,
     namespaces,
     read_only_mount,
     run_as_owner,
@@ -28,10 +29,11 @@ from permdoctor.diagnosis.remedies.host_side import (
     chown,
     shared_group,
 )
-from permdoctor.diagnosis.remedies.image_side import in_the_image, tmpfs
+from permdoctor.diagnosis.remedies.image_side import in_the_image, outside_the_image, tmpfs
 from permdoctor.diagnosis.remedies.proof import prove
 from permdoctor.diagnosis.report import Remedy
 from permdoctor.diagnosis.shell import quote
+from permdoctor.diagnosis.system import is_system, narrow_mount
 from permdoctor.kernel.filesystems import FAKED_OWNERS, SERVER_DECIDES, is_fuse
 from permdoctor.kernel.permission import is_owner
 
@@ -53,6 +55,8 @@ def remedies_for(case: Case) -> tuple[Remedy, ...]:
 def drafts(case: Case) -> Iterator[Draft]:
     fstype = case.at.mount.sb.fstype
     match case.code:
+        case "PD106" if case.bind is None:
+            yield from outside_the_image(case)
         case "PD106":
             yield from read_only_mount(case)
         case "PD107":
@@ -71,6 +75,17 @@ def drafts(case: Case) -> Iterator[Draft]:
             )
         case "PD110":
             yield from device(case)
+        case "PD114":
+            ids = f"-o {case.cred.fsuid} -g {case.cred.fsgid}"
+            source = case.host_path if case.host_path is not None else case.at.path
+            yield advice(
+                "recreate-source",
+                "Make the source again and restart the container, which holds the deleted one",
+                (
+                    f"install -d {ids} {quote(source)}",
+                    f"docker restart {quote(case.facts.container.name)}",
+                ),
+            )
         case "PD112":
             yield advice(
                 "mount-exec",
@@ -105,11 +120,16 @@ def _discretionary(case: Case) -> Iterator[Draft]:
     if case.host_path is None:
         yield from in_the_image(case)
         return
+    data_root = case.facts.container.engine.data_root
+    if case.bind is not None and is_system(case.host_path, data_root):
+        yield Draft(rank=10, remedy=narrow_mount(case.host_path, case.bind.bind.target))
+        return
     changeable = not case.at.mount.idmap_unknown and case.at.mount.idmap is None
     if changeable:
         yield from chmod_owner(case)
         if not is_owner(case.cred, case.inode):
             yield from _to_the_subject(case)
+    yield from group_add(case)
     yield from run_as_owner(case)
     yield from namespaces(case)
     yield from airflow(case)

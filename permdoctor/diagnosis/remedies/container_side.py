@@ -13,6 +13,32 @@ from permdoctor.diagnosis.report import Remedy
 from permdoctor.diagnosis.shell import quote
 from permdoctor.kernel.caps import DOCKER_DEFAULT, Cap
 
+POWERFUL = frozenset({"docker", "shadow", "disk", "sudo", "wheel", "adm", "lxd", "kvm", "root"})
+"""Groups of the host whose members are more than users of a directory."""
+
+
+def group_add(case: Case) -> Iterator[Draft]:
+    """The object's group may do what is needed already: join it, and change nothing."""
+    inode, ns = case.inode, case.cred.userns
+    gid = ns.gid(inode.gid)
+    name = next((n for g, n in case.facts.users.groups if g == inode.gid), "")
+    if gid is None or not inode.gid or name in POWERFUL or case.bits & ~(inode.mode >> 3):
+        return
+    yield Draft(
+        rank=9,
+        cred=replace(case.cred, groups=case.cred.groups | {inode.gid}),
+        remedy=Remedy(
+            name="group-add",
+            title=f"Add the group that may do it already: {inode.gid}",
+            commands=(
+                f"docker run --group-add {gid} ...",
+                f'group_add: ["{gid}"]   # in compose.yaml',
+            ),
+            where="container",
+            why="nothing on the host changes",
+        ),
+    )
+
 
 def run_as_owner(case: Case) -> Iterator[Draft]:
     """``--user`` of the directory's owner, where that is not root and exists inside."""
@@ -29,6 +55,12 @@ def run_as_owner(case: Case) -> Iterator[Draft]:
     effective = DOCKER_DEFAULT if rootless_root else Cap.NONE
     title = f"Run as the owner: user {ids}"
     why = "nothing on the host changes"
+    commands: tuple[str, ...] = (
+        f"docker run --user {ids} ...",
+        f'user: "{ids}"   # in compose.yaml',
+    )
+    if case.subject.processes and all(p.via_exec for p in case.subject.processes):
+        commands = (f"docker exec -u {ids} {quote(case.facts.container.name)} ...",)
     if rootless_root:
         title = f"Run as the container's root, which is host uid {inode.uid} (rootless engine)"
         why = "under a rootless engine the container's root is the ordinary user who runs it"
@@ -38,7 +70,7 @@ def run_as_owner(case: Case) -> Iterator[Draft]:
         remedy=Remedy(
             name="run-as-container-root" if rootless_root else "run-as-owner",
             title=title,
-            commands=(f"docker run --user {ids} ...", f'user: "{ids}"   # in compose.yaml'),
+            commands=commands,
             where="container",
             why=why,
         ),

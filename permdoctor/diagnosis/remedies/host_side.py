@@ -57,7 +57,8 @@ def chmod_owner(case: Case) -> Iterator[Draft]:
 def chown(case: Case) -> Draft:
     inode, cred = case.inode, case.cred
     mode = inode.mode | case.bits << 6
-    who = f"{cred.fsuid}:{cred.fsgid}"
+    keeps_group = bool(inode.gid) and bool(inode.mode & 0o2020)
+    who = f"{cred.fsuid}" if keeps_group else f"{cred.fsuid}:{cred.fsgid}"
     commands = [f"chown {who} {shown(case)}"]
     if mode != inode.mode:
         commands.append(f"chmod u+{letters(case.bits)} {shown(case)}")
@@ -67,7 +68,7 @@ def chown(case: Case) -> Draft:
         inode=replace(
             inode,
             uid=cred.fsuid,
-            gid=cred.fsgid,
+            gid=inode.gid if keeps_group else cred.fsgid,
             mode=mode,
             acl=inode.acl and inode.acl.with_mode(mode),
         ),

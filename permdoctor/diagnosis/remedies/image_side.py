@@ -50,7 +50,11 @@ def in_the_image(case: Case) -> Iterator[Draft]:
             where="container",
             rank=10 if place is not None else 30,
         )
-    mkdir = f"install -d -o {ids.split(':')[0]} -g {ids.split(':')[1]} {word}"
+    owner, group = ids.split(":")
+    mkdir = f"install -d -o {owner} -g {group} {word}"
+    parent = case.at.path
+    if case.missing and parent != b"/" and b"." in path.rsplit(b"/", 1)[-1].lstrip(b"."):
+        mkdir = f"chown {ids} {quote(parent)}"  # a file: it is made in what exists
     uid, kgid = case.cred.fsuid, case.cred.fsgid
     mode = case.inode.mode | (case.bits | 1) << 6
     yield Draft(
@@ -64,6 +68,12 @@ def in_the_image(case: Case) -> Iterator[Draft]:
             why="it lies under no mount: nothing on the host can change it",
         ),
     )
+    yield from outside_the_image(case)
+
+
+def outside_the_image(case: Case) -> Iterator[Draft]:
+    """Something mounted on the path itself: a tmpfs, or a directory of the host."""
+    uid, kgid, word = case.cred.fsuid, case.cred.fsgid, quote(case.need.path)
     yield tmpfs(case, "tmpfs", 20)
     yield advice(
         "volume",

@@ -17,6 +17,8 @@ the first that decides is the answer.  Each module here mirrors one part of that
 ``verdict.py``            the answer and the steps that led to it
 ``mountinfo.py``          ``/proc/PID/mountinfo`` as text
 ``procstatus.py``         ``/proc/PID/status``, ``uid_map`` as texts
+``filesystems.py``        filesystem types by who decides on them
+``text.py``               untrusted names as text that is safe to show
 ========================  ==================================================================
 
 Data is ``msgspec.Struct``, frozen and keyword-only, in the whole house: a frozen dataclass means
@@ -28,5 +30,6 @@ these functions and nothing beside them, so an explanation cannot disagree with 
 differential test (``tests/differential``) holds all of it against the running kernel.
 
 Outside this model, and said so wherever it matters: the device cgroup, security modules,
-and filesystems whose server or daemon decides (NFS, FUSE, CIFS, 9p).
+and filesystems whose server or daemon decides (NFS, FUSE, CIFS, 9p).  Mounts with nosymfollow are
+not modelled: a symlink on one is judged as if it were followed.
 """

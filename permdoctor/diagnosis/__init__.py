@@ -6,6 +6,7 @@ its code, ``details.py`` its facts as sentences, ``remedies/`` what would help a
 hurt.  ``entries.py`` is what lies below a mount, ``future.py`` the files that do not exist yet,
 ``exposure.py`` what is allowed too much, ``start.py`` why it did not start, ``outside.py`` what
 the rules cannot tell, ``notes.py`` what to know of the check itself.  ``hostpath.py`` and
-``shell.py`` are paths and words for the host's commands; ``explanation.py`` is one path instead of
-a report; ``codes.py`` and ``pages/`` are the catalogue.
+``shell.py`` are paths and words for the host's commands, ``system.py`` the paths no command may
+give away; ``explanation.py`` is one path instead of a report; ``codes.py`` and ``pages/`` are the
+catalogue.
 """

@@ -47,6 +47,7 @@ def check(request: CheckRequest, progress: Progress | None = None) -> CheckResul
     options = Options(
         needs=request.needs, deep=request.deep, probe=request.probe, config=request.config
     )
+    alone = len(request.names) + len(request.pid) == 1
     reports: list[Report] = []
     failed: list[Skipped] = []
     with Collector(options, progress) as collector:
@@ -54,9 +55,13 @@ def check(request: CheckRequest, progress: Progress | None = None) -> CheckResul
             try:
                 reports.append(job())
             except PermdoctorError as e:
-                if len(request.names) + len(request.pid) == 1:
+                if alone:
                     raise
                 failed.append(Skipped(what=what, reason=e.message, hint=e.hint or ""))
+            except Exception as e:
+                if alone:
+                    raise
+                failed.append(Skipped(what=what, reason=f"internal error: {type(e).__name__}: {e}"))
     return CheckResult(
         reports=tuple(reports),
         failed=tuple(failed),

@@ -38,9 +38,14 @@ from permdoctor.host.deadline import Giveup, NotAnswering
 from permdoctor.host.look import Where
 from permdoctor.host.procfs import ProcessGone
 from permdoctor.host.scan import Budget
+from permdoctor.kernel.filesystems import PSEUDO
 from permdoctor.kernel.text import printable
 
 T = TypeVar("T")
+
+
+MOST_NEEDS = 256
+"""Needs of one container: labels are the container's own words, and it may write many."""
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -63,6 +68,7 @@ class Collector:
         self.options = options
         self.skipped: list[Skipped] = []
         self._progress = progress
+        self._silent: set[tuple[int, int]] = set()
         self._worker = Giveup()
 
     def __enter__(self) -> Self:
@@ -107,6 +113,7 @@ class Collector:
         except ProcessGone:
             if engine is None:
                 raise
+        self.skipped = []
         again = engine.inspect(container.id)  # it stopped or restarted while we looked
         return live(self, again) if again.running else self._predicted(engine, again)
 
@@ -157,6 +164,9 @@ class Collector:
             if fnmatch.fnmatchcase(container.name, rule.container)
         ]
         asked = asked_needs(container, configured, self.options.needs)
+        if len(asked) > MOST_NEEDS:
+            self.skip("needs", f"{len(asked):,} were asked for, {MOST_NEEDS} are judged")
+            asked = asked[:MOST_NEEDS]
         named = {n.path for n in asked}
         hints = (n for n in environment_needs(container, home) if n.path not in named)
         return (*asked, *hints)
@@ -178,14 +188,24 @@ class Collector:
         self, bind: Bind, where: Where, path: bytes, subjects: tuple[Subject, ...]
     ) -> tuple[Walk | None, Tree | None]:
         """The walk to a mount's root as ``where`` sees it, and the classes of its tree."""
-        name = f"mount {printable(bind.target)}"
-        try:
-            walk = self.or_skip(name, self.in_worker, look.walk, where, path)
-        except NotAnswering as e:
-            self.skip(f"{name} ({bind.fstype})", e.message, e.hint or "")
+        name = f"mount {printable(bind.target)} ({bind.fstype})"
+        device = None if bind.mounted is None else (bind.mounted.major, bind.mounted.minor)
+        if device in self._silent:
+            self.skip(name, "the same filesystem did not answer before")
             return None, None
-        root = None if walk is None else walk.object
-        if walk is None or root is None or not root.inode.is_dir or self.options.shallow:
+        try:
+            walk = self.in_worker(look.walk, where, path)
+        except ProcessGone:
+            raise
+        except PermdoctorError as e:
+            if isinstance(e, NotAnswering) and device is not None:
+                self._silent.add(device)
+            self.skip(name, e.message, e.hint or "")
+            return None, None
+        root = walk.object
+        if root is None or not root.inode.is_dir or self.options.shallow:
+            return walk, None
+        if bind.fstype in PSEUDO:
             return walk, None
         return walk, self.or_skip(f"what lies below {name}", self._scan, where, walk, subjects)
 

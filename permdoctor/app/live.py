@@ -46,13 +46,14 @@ def live(collector: Collector, container: Container) -> Facts:
     collector.skipped.extend(missed)
     if procfs.start_time(pid) != where.start:
         raise ProcessGone(f"process {pid} ended, and its number belongs to another one")
+    _say_who_sees_otherwise(collector, pid, pids)
     mounts = collector.or_skip("its mounts", procfs.read_mountinfo, pid)
     may_look = mounts is not None and _may_look(collector, where)
     if mounts is not None and may_look:
         binds = _through_its_eyes(collector, container, mounts, where, subjects)
     else:
         binds = _at_the_sources(collector, container, subjects)
-    needs = collector.needs(container, _home(container, pid))
+    needs = collector.needs(container, _home(collector, container, pid))
     walk = partial(collector.in_worker, look.walk, where)
     facts = Facts(
         container=container,
@@ -78,6 +79,17 @@ def live(collector: Collector, container: Container) -> Facts:
         ]
         return replace(facts, probes=tuple(probes))
     return replace(facts, probes=probe_mounts(facts, where, seconds))
+
+
+def _say_who_sees_otherwise(collector: Collector, first: int, pids: tuple[int, ...]) -> None:
+    """Processes that made themselves a mount namespace are judged by their container's view."""
+    others = procfs.with_other_mounts(first, pids)
+    for pid in others[:3]:
+        collector.skip(
+            f"the mounts of process {pid}",
+            "it has a mount namespace of its own; it is judged as its container's first process",
+            f"permdoctor check --pid {pid}",
+        )
 
 
 def _start_of(container: Container, pid: int) -> int:
@@ -206,12 +218,12 @@ def _source_of(requested: RequestedMount) -> bytes | None:
     return requested.source
 
 
-def _home(container: Container, pid: int) -> bytes | None:
+def _home(collector: Collector, container: Container, pid: int) -> bytes | None:
     """HOME of the first process: the engine sets it, where nobody else does."""
     named = container.env_value("HOME")
     if named is not None:
         return named.encode("utf-8", "surrogateescape")
-    return machine.environment_value(pid, b"HOME")
+    return collector.or_quiet(machine.environment_value, pid, b"HOME")
 
 
 def _selinux(collector: Collector, where: Where, binds: tuple[BindFacts, ...]) -> SelinuxFacts:

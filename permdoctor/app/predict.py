@@ -19,7 +19,7 @@ from permdoctor.container.subject import Basis, Subject
 from permdoctor.container.userns import SubIds, parse_subids, predicted_userns
 from permdoctor.container.users import parse_passwd
 from permdoctor.diagnosis.facts import BindFacts, Facts, Walk
-from permdoctor.engines import Engine, OwnerUnknownError
+from permdoctor.engines import ContainerGoneError, Engine
 from permdoctor.engines.archive import ImageInode
 from permdoctor.errors import PermdoctorError
 from permdoctor.host import look, machine, procfs
@@ -133,7 +133,13 @@ class _Image:
         """The beginning of a file of the image; ``None``: no such, or not to be asked."""
         if not self.may_ask:
             return None
-        return self._engine.image_file(self._container, path, _FILE_LIMIT)
+        try:
+            return self._engine.image_file(self._container, path, _FILE_LIMIT)
+        except ContainerGoneError:
+            raise
+        except PermdoctorError as e:
+            self._collector.skip(f"{printable(path)} of the image", e.message, e.hint or "")
+            return None
 
     def parents(self, target: bytes, binds: tuple[BindFacts, ...]) -> tuple[Hop, ...]:
         """The directories above a mountpoint.  The engine makes missing ones, root's 0755."""
@@ -191,7 +197,9 @@ class _Image:
         """``None`` also where the engine does not tell who owns it."""
         try:
             return self._engine.image_inode(self._container, path)
-        except OwnerUnknownError as e:
+        except ContainerGoneError:
+            raise
+        except PermdoctorError as e:
             if not any(s.reason == e.message for s in self._collector.skipped):
                 self._collector.skip("the image's directories", e.message, e.hint or "")
             return None

@@ -57,6 +57,7 @@ def sandbox() -> Iterator[Sandbox]:
     top = tempfile.mkdtemp(prefix="permdoctor-demo-").encode()
     running: _Running | None = None
     umask = os.umask(0o022)
+    before = {s: signal.signal(s, _end) for s in (signal.SIGTERM, signal.SIGHUP)}
     try:
         for name in (b"rootfs/app/model", b"rootfs/etc"):
             os.makedirs(top + b"/" + name, 0o755)
@@ -71,6 +72,13 @@ def sandbox() -> Iterator[Sandbox]:
         if running is not None:
             os.close(running.lifeline)
         shutil.rmtree(top, ignore_errors=True)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    """As SIGINT does it: end by an exception, so that everything is cleaned up."""
+    raise SystemExit(128 + number)
 
 
 class _Maps(Struct, frozen=True, kw_only=True):

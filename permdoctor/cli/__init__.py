@@ -30,9 +30,12 @@ def main(args: "list[str] | None" = None) -> int:
             "run it where the containers run: inside the virtual machine, on the server",
         )
         return 3
-    from permdoctor.cli.run import run
+    try:
+        from permdoctor.cli.run import run
 
-    return run(arguments)
+        return run(arguments)
+    except KeyboardInterrupt:
+        return 130
 
 
 def _written(text: str) -> bool:

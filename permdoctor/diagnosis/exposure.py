@@ -273,7 +273,8 @@ def _collisions(
             subject=i,
             detail=(
                 f"what the container writes will belong to {printable(name)}, who can read and "
-                f"change it; inside, {uid} is {printable(s.inside_user) or 'nobody by name'}",
+                "change it",
+                *((f"inside, {uid} is {printable(s.inside_user)}",) if s.inside_user else ()),
             ),
             remedies=(
                 Remedy(

@@ -142,7 +142,8 @@ class DockerEngine:
     def list(self, *, every: bool = False) -> tuple[Summary, ...]:
         """The running containers, or every one, sorted by name."""
         found = self._json(f"/containers/json?all={int(every)}")
-        summaries = (_summary(c) for c in found if isinstance(c, dict)) if found else ()
+        rows = found if isinstance(found, list) else ()
+        summaries = (_summary(c) for c in rows if isinstance(c, dict))
         return tuple(sorted(summaries, key=lambda s: s.name))
 
     def containers_using(self, sources: Collection[bytes]) -> tuple[Summary, ...]:
@@ -217,7 +218,8 @@ class DockerEngine:
         container = container_from_inspect(obj, self.info)
         if container.running:
             execs = obj.get("ExecIDs")
-            return replace(container, exec_pids=self._exec_pids(execs)) if execs else container
+            found = self._exec_pids(execs) if isinstance(execs, list) else ()
+            return replace(container, exec_pids=found) if found else container
         return replace(container, mounts=tuple(self._resolved(m) for m in container.mounts))
 
     def _exec_pids(self, ids: Iterable[object]) -> tuple[int, ...]:
@@ -227,6 +229,8 @@ class DockerEngine:
                 session = self._json(f"/exec/{segment(exec_id)}/json")
             except AnsweredError:
                 continue  # it has ended
+            if not isinstance(session, dict):
+                continue
             pid = session.get("Pid") if session.get("Running") is True else None
             if isinstance(pid, int) and pid > 0:
                 pids.append(pid)
@@ -240,7 +244,9 @@ class DockerEngine:
             volume = self._json(f"/volumes/{segment(mount.volume)}")
         except AnsweredError:
             return mount
-        options = volume.get("Options") or {}
+        options = volume.get("Options") if isinstance(volume, dict) else None
+        if not isinstance(options, dict):
+            return mount
         flags = str(options.get("o", "")).split(",")
         source = absolute_path(options.get("device"))
         return replace(mount, source=source) if source and {"bind", "rbind"} & set(flags) else mount
@@ -290,7 +296,8 @@ def _transport(endpoint: Endpoint) -> Transport:
 
 def _summary(obj: dict[str, Any]) -> Summary:
     names = obj.get("Names")
-    own = [n.removeprefix("/") for n in names or () if isinstance(n, str)]
+    listed = names if isinstance(names, list) else ()
+    own = [n.removeprefix("/") for n in listed if isinstance(n, str)]
     # A link shows as "/other/alias": the container's own name has no further slash.
     name = next((n for n in own if "/" not in n), own[0] if own else "")
     return Summary(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import struct
 import time
@@ -166,7 +167,11 @@ class _UnixResponse:
 def _parse_head(head: bytes, endpoint: str) -> tuple[int, Mapping[str, str]]:
     first, *lines = head.decode("latin-1").split("\r\n")
     words = first.split(" ", 2)
-    if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdecimal():
+    if (
+        len(words) < 2
+        or not words[0].startswith("HTTP/1.")
+        or not re.fullmatch("[0-9]{3}", words[1])
+    ):
         raise not_an_engine(endpoint)
     pairs = (line.partition(":") for line in lines)
     return int(words[1]), {name.strip().lower(): value.strip() for name, _, value in pairs}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import cache
 
 from msgspec import Struct
 
@@ -32,12 +31,20 @@ class Where(Struct, frozen=True, kw_only=True):
     start: int | None = None
 
 
-@cache
+_OPEN_VIEWS: dict[Where, View] = {}
+_MOST_OPEN = 8
+"""Views that a worker keeps open: each holds descriptors, and one worker serves a whole check."""
+
+
 def _view(where: Where) -> View:
-    """Open once in a worker's life."""
-    if where.pid is None:
-        return View.of_host()
-    return View.of_process(where.pid, where.start)
+    view = _OPEN_VIEWS.get(where)
+    if view is None:
+        while len(_OPEN_VIEWS) >= _MOST_OPEN:
+            _OPEN_VIEWS.pop(next(iter(_OPEN_VIEWS))).close()
+        host = where.pid is None
+        view = View.of_host() if host else View.of_process(where.pid or 0, where.start)
+        _OPEN_VIEWS[where] = view
+    return view
 
 
 def walk(where: Where, path: bytes, follow: bool = True) -> Walk:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 from msgspec import Struct
 
@@ -106,3 +107,20 @@ def _by_pid_ns(wanted: _Place, ours: _Place, *, has_cgroup: bool) -> Callable[[_
     if not has_cgroup:
         return lambda place: place.pid_ns == wanted.pid_ns
     return lambda place: place.pid_ns == wanted.pid_ns and place.mnt_ns == wanted.mnt_ns
+
+
+def with_other_mounts(first: int, pids: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of ``pids`` that live in another mount namespace than ``first``, as far as it can be
+    read (it needs ptrace rights).
+    """
+    found = []
+    try:
+        with Proc(first) as proc:
+            own = proc.ns_inum("mnt")
+        for pid in pids:
+            with suppress(CannotCheckError), Proc(pid) as proc:
+                if proc.stat.has_credentials and proc.ns_inum("mnt") != own:
+                    found.append(pid)
+    except CannotCheckError:
+        return ()
+    return tuple(found)

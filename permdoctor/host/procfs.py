@@ -10,7 +10,7 @@ import os
 
 from permdoctor.errors import CannotCheckError
 from permdoctor.host import syscalls
-from permdoctor.host.members import processes_of
+from permdoctor.host.members import processes_of, with_other_mounts
 from permdoctor.host.process import NotPermitted, Proc, ProcessGone
 from permdoctor.kernel.ids import INITIAL, INITIAL_INUM, IdMap, Kuid, UserNs
 from permdoctor.kernel.mountinfo import MountInfo, parse_mountinfo
@@ -29,6 +29,7 @@ __all__ = [
     "read_userns",
     "start_time",
     "userns_of",
+    "with_other_mounts",
 ]
 
 

@@ -37,6 +37,10 @@ class _Live(Struct, frozen=True, kw_only=True):
     attr: str
 
 
+MOST_SUBJECTS = 64
+"""Credential sets of one container that are judged; a hostile one makes as many as it likes."""
+
+
 def subjects_of(
     pids: Iterable[int], exec_pids: Iterable[int] = (), *, names: bool = True
 ) -> tuple[tuple[Subject, ...], tuple[Skipped, ...]]:
@@ -49,6 +53,8 @@ def subjects_of(
     """
     skipped: list[Skipped] = []
     live: list[_Live] = []
+    known: dict[Cred, Cred] = {}
+    left_out = 0
     namespaces: dict[int, UserNs] = {}
     for pid in sorted(set(pids)):
         try:
@@ -58,12 +64,20 @@ def subjects_of(
         except CannotCheckError as e:
             skipped.append(Skipped(what=f"process {pid}", reason=e.message, hint=e.hint or ""))
             continue
-        if found is not None:
-            live.append(found)
+        if found is None:
+            continue
+        if found.cred not in known and len(known) >= MOST_SUBJECTS:
+            left_out += 1
+            continue
+        cred = known.setdefault(found.cred, found.cred)  # one copy of equal group lists
+        live.append(replace(found, cred=cred, status=replace(found.status, groups=cred.groups)))
     execs = _descendants(live, set(exec_pids))
     groups: dict[Cred, list[_Live]] = {}
     for process in live:
         groups.setdefault(process.cred, []).append(process)
+    if left_out:
+        reason = f"more than {MOST_SUBJECTS} different credentials in one container"
+        skipped.append(Skipped(what=f"{left_out:,} processes", reason=reason))
     subjects = [_subject(cred, members, execs) for cred, members in groups.items()]
     if names:
         subjects = [_named(_named_by_host(s), skipped) for s in subjects]

@@ -24,6 +24,7 @@ from permdoctor.host.machine import own_mountinfo
 from permdoctor.host.process import Proc
 from permdoctor.host.procfs import userns_of
 from permdoctor.host.walker import IN_ROOT, Walker, cannot
+from permdoctor.kernel.filesystems import PSEUDO
 from permdoctor.kernel.ids import INITIAL, UserNs
 from permdoctor.kernel.mount import Mount
 from permdoctor.kernel.mountinfo import MountInfo, parse_mountinfo
@@ -125,11 +126,15 @@ class View:
         """At most ``limit`` bytes of a regular file; anything else is refused unopened."""
         held = self.open(path)
         try:
-            if not stat.S_ISREG(os.fstat(held).st_mode):
+            status = os.fstat(held)
+            if not stat.S_ISREG(status.st_mode):
                 raise CannotCheckError(f"{printable(path)} is no regular file")
+            mount = self.mount_of_fd(held, syscalls.statx(held))
+            if not status.st_size or mount.sb.fstype in PSEUDO:
+                return b""  # files of /proc and /sys act when they are read
             fd = os.open(f"/proc/self/fd/{held}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(fd, "rb") as f:
-                return f.read(limit)
+                return f.read(min(limit, status.st_size)) or b""
         except OSError as e:
             raise cannot(path, e) from e
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from permdoctor.config import Check, Config
 from permdoctor.diagnosis.report import CheckResult, Report, Severity
 from permdoctor.errors import PermdoctorError
 from permdoctor.host import syscalls
+from permdoctor.host.procfs import read_status
+from permdoctor.host.subjects import MOST_SUBJECTS, subjects_of
 from tests.lab.engine import Engine
 from tests.lab.lab import Lab
 from tests.lab.needs import MissingError
@@ -179,3 +182,55 @@ def subids_of_5000(lab: Lab) -> Iterator[None]:
     finally:
         for target in (*mounted, "/etc/passwd"):
             subprocess.run(["umount", target], check=True)
+
+
+@pytest.mark.engine
+def test_a_passwd_that_leads_into_proc_is_not_read(lab: Lab, dockerd: Engine) -> None:
+    """Reading /proc/kmsg would take the host's kernel log away."""
+    box = dockerd.run("-u", "0:0")
+    try:
+        assert box.sh("rm /etc/passwd && ln -s /proc/kmsg /etc/passwd").ok
+        request = CheckRequest(names=(box.name,), hosts=(dockerd.host,))
+        reports = [check(request).reports[0] for _ in range(2)]
+    finally:
+        box.rm()
+    assert [r.subjects[0].inside_user for r in reports] == ["", ""]
+
+
+@pytest.mark.engine
+def test_a_process_with_mounts_of_its_own_is_named(lab: Lab, dockerd: Engine) -> None:
+    command = ("sh", "-c", "unshare -m sleep 600 & exec sleep 600")
+    box = dockerd.run("--cap-add", "SYS_ADMIN", command=command)
+    try:
+        report = check(CheckRequest(names=(box.name,), hosts=(dockerd.host,))).reports[0]
+    finally:
+        box.rm()
+    assert [s for s in report.skipped if "a mount namespace of its own" in s.reason]
+
+
+def test_more_credentials_than_anybody_needs_are_not_all_judged() -> None:
+    if os.getuid() != 0:
+        pytest.skip("needs root")
+    pids = []
+    for uid in range(300_000, 300_000 + MOST_SUBJECTS + 6):
+        pid = os.fork()
+        if pid == 0:
+            os.setresuid(uid, uid, uid)
+            signal.pause()
+        pids.append(pid)
+    try:
+        wait_until_all_have_changed(pids)
+        found, skipped = subjects_of(pids, names=False)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    assert len(found) == MOST_SUBJECTS
+    assert [s.what for s in skipped] == ["6 processes"]
+
+
+def wait_until_all_have_changed(pids: list[int]) -> None:
+    deadline = time.monotonic() + 10
+    while any(read_status(p).fsuid < 300_000 for p in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -52,8 +52,9 @@ GRANTING = {
     Rule.CAPABILITY,
     Rule.OWNER,
 }
-NEVER_LAST = {Rule.ACL_SWITCHED_OFF, Rule.ACL_GROUP_CLASS, Rule.MISSING}
-"""Rules after which another is always asked, and the one that the walk's reader answers."""
+NEVER_LAST = {Rule.ACL_SWITCHED_OFF, Rule.ACL_GROUP_CLASS, Rule.MISSING, Rule.MOUNTPOINT}
+"""Rules after which another is always asked, and those that only a real container shows
+(``tests/acceptance``): what is missing, and what is mounted on."""
 
 REFUSING = {*Rule} - GRANTING - NEVER_LAST | {Rule.CAPABILITY}
 

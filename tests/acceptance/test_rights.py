@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from msgspec.structs import replace
 
 from permdoctor.app.check import CheckRequest, check
+from permdoctor.app.collect import Collector, Options
 from permdoctor.app.demo import demo
 from permdoctor.config import Check, Config
 from permdoctor.diagnosis.report import CheckResult, Report, Severity
 from permdoctor.errors import PermdoctorError
 from permdoctor.host import syscalls
-from permdoctor.host.procfs import read_status
+from permdoctor.host.procfs import ProcessGone, read_status
 from permdoctor.host.subjects import MOST_SUBJECTS, subjects_of
 from tests.lab.engine import Engine
 from tests.lab.lab import Lab
@@ -234,3 +236,17 @@ def wait_until_all_have_changed(pids: list[int]) -> None:
     while any(read_status(p).fsuid < 300_000 for p in pids):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.mark.engine
+def test_a_pid_that_is_another_containers_is_not_believed(lab: Lab, dockerd: Engine) -> None:
+    """As after a restart between inspect and the first look at /proc."""
+    box = dockerd.run()
+    try:
+        request = CheckRequest(pid=(box.pid(),))
+        (report,) = check(request).reports
+        stale = replace(report.container, id="a" * 64)
+        with Collector(Options()) as collector, pytest.raises(ProcessGone, match="any more"):
+            collector.facts(None, stale)
+    finally:
+        box.rm()

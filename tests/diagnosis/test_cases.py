@@ -407,6 +407,20 @@ CASES = [
     ),
     pytest.param(
         facts(
+            subject("1000:1001"),
+            bind(
+                "/data",
+                directory("1000:1000", 0o755),
+                sb=Superblock(fstype="fuse.sshfs"),
+                mountinfo=FUSE,
+            ),
+        ),
+        ("PD117",),
+        None,
+        id="FUSE without allow_other wants the mounter's gid, too",
+    ),
+    pytest.param(
+        facts(
             subject("1000:1000"),
             bind(
                 "/data",

@@ -106,7 +106,8 @@ def _raise(e: PermdoctorError) -> Report:
 
 
 def _process(collector: Collector, pid: int) -> Report:
-    return diagnose(collector.facts(None, container_of_process(pid)))
+    container = collector.in_worker(container_of_process, pid)  # its environment may not answer
+    return diagnose(collector.facts(None, container))
 
 
 def _named(collector: Collector, engines: tuple[Engine, ...], name: str) -> Report:

@@ -45,7 +45,7 @@ def explain(
     with Collector(options) as collector:
         if container is None:
             assert pid is not None
-            facts = collector.facts(None, container_of_process(pid))
+            facts = collector.facts(None, collector.in_worker(container_of_process, pid))
         else:
             with connected(hosts, config.engines.hosts) as engines:
                 facts = collector.facts(*find(engines, container))

@@ -9,32 +9,32 @@ from permdoctor.diagnosis.report import Remedy
 from permdoctor.diagnosis.shell import path_argument
 from permdoctor.kernel.mountinfo import is_beneath
 
-_EXACT = frozenset(
+EXACT = frozenset(
     {
         b"/", b"/home", b"/root", b"/opt", b"/run", b"/srv", b"/mnt", b"/media", b"/tmp", b"/usr",
         b"/usr/local", b"/var", b"/var/lib", b"/var/log", b"/var/tmp", b"/var/run", b"/var/cache",
         b"/var/spool",
     }
 )  # fmt: skip
-_TREES = (
+TREES = (
     b"/etc", b"/boot", b"/bin", b"/sbin", b"/lib", b"/lib32", b"/lib64", b"/libx32", b"/dev",
     b"/sys", b"/proc", b"/usr/bin", b"/usr/sbin", b"/usr/lib", b"/usr/lib32", b"/usr/lib64",
     b"/usr/libexec", b"/usr/share", b"/usr/include", b"/usr/src", b"/usr/local/bin",
     b"/usr/local/sbin", b"/usr/local/lib", b"/var/spool/cron", b"/var/lib/systemd",
     b"/var/lib/dpkg", b"/var/lib/apt", b"/var/lib/rpm",
 )  # fmt: skip
-_ENGINES = (b"/var/lib/docker", b"/var/lib/containers", b"/var/lib/containerd")
+ENGINES = (b"/var/lib/docker", b"/var/lib/containers", b"/var/lib/containerd")
 
 
 def is_system(path: bytes | None, data_root: bytes = b"") -> bool:
     """Whether a host path is the system's own, or an engine's (its volumes are the users')."""
     if path is None:
         return False
-    for root in (*_ENGINES, data_root):
+    for root in (*ENGINES, data_root):
         if root and is_beneath(path, root):
             parts = path[len(root) :].strip(b"/").split(b"/")
             return not (b"volumes" in parts[:3] and b"_data" in parts)
-    return path in _EXACT or any(is_beneath(path, t) for t in _TREES)
+    return path in EXACT or any(is_beneath(path, t) for t in TREES)
 
 
 def narrow_mount(host: bytes, target: bytes) -> Remedy:

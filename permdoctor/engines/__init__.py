@@ -1,8 +1,9 @@
-"""Who runs containers.  Read-only.
+"""Who runs containers.  Read-only but for one thing: a container can be paused and resumed, which
+changes no file.
 
 ``endpoints.py`` finds the engines, ``docker.py`` asks one (Docker, and Podman's compatible
 socket), ``process.py`` makes a container of any process without an engine.  ``transport.py`` is
-the wire, ``archive.py`` files of containers that do not run.
+the wire, ``archive.py`` files of containers that do not run, ``pausing.py`` the one command.
 """
 
 from __future__ import annotations
@@ -70,6 +71,14 @@ class Engine(Protocol):
 
         Raises :class:`OwnerUnknownError` where the engine does not tell (Podman).
         """
+        ...
+
+    def pause(self, container_id: str) -> bool:
+        """Freeze all its processes (freezer cgroup).  False: it was paused, or does not run."""
+        ...
+
+    def unpause(self, container_id: str) -> bool:
+        """Let it go on.  False: it is gone, or was not paused."""
         ...
 
     def close(self) -> None: ...

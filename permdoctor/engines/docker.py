@@ -1,4 +1,5 @@
-"""A Docker Engine, or Podman's compatible socket, asked through the Engine API.  Read-only.
+"""A Docker Engine, or Podman's compatible socket, asked through the Engine API.  Read-only but for
+pause and unpause, which change no file.
 
 The API version is the engine's own, learnt from ``/_ping``; none is ever pinned.  One container
 costs three requests: ``/_ping``, ``/info`` (slow in the daemon, so it is under way while the next
@@ -33,6 +34,7 @@ from permdoctor.engines import (
 from permdoctor.engines.archive import ImageInode, read_member
 from permdoctor.engines.endpoints import Endpoint
 from permdoctor.engines.names import ambiguous, gone, unknown
+from permdoctor.engines.pausing import switch
 from permdoctor.engines.transport import (
     AnsweredError,
     EngineError,
@@ -157,6 +159,14 @@ class DockerEngine:
             if touching:
                 found.append(replace(summary, mounts=touching))
         return tuple(found)
+
+    # -- pausing ---------------------------------------------------------------------------
+
+    def pause(self, container_id: str) -> bool:
+        return switch(self._transport, self.api_version, self.endpoint.url, container_id, "pause")
+
+    def unpause(self, container_id: str) -> bool:
+        return switch(self._transport, self.api_version, self.endpoint.url, container_id, "unpause")
 
     # -- files of a container that need not run --------------------------------------------
 

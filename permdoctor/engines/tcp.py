@@ -24,11 +24,17 @@ class TcpTransport:
         self._client = _client(endpoint, timeout)
 
     def get(self, target: str) -> Response:
+        return self._send("GET", target)
+
+    def post(self, target: str) -> Response:
+        return self._send("POST", target)
+
+    def _send(self, method: str, target: str) -> Response:
         import requests
 
         try:
-            answer = self._client.get(
-                self._client.base_url + target, timeout=self._timeout, stream=True
+            answer = self._client.request(
+                method, self._client.base_url + target, timeout=self._timeout, stream=True
             )
         except requests.exceptions.SSLError as e:
             raise EngineError(

@@ -1,11 +1,11 @@
-"""One read-only HTTP request to an engine: GET, an answer, the end.
+"""One HTTP request to an engine: a question (GET) or a command (POST, for pausing), an answer.
 
 An engine's Unix socket is asked directly, in HTTP/1.0: the answer then ends where the connection
 ends, and no library is needed for the one thing that every check does.  (docker-py is the house's
 client, but importing it takes longer than all the rest of a check; it serves the TCP endpoints,
 where TLS matters.)  Every answer has a deadline and a size limit.
 
-A request is sent by ``get``; its answer is awaited when it is first looked at, so that two
+A request is sent at once; its answer is awaited when it is first looked at, so that two
 requests can be under way at once.
 """
 
@@ -62,10 +62,14 @@ class Response(Protocol):
 
 
 class Transport(Protocol):
-    """Sends GET requests to one engine."""
+    """Sends requests to one engine."""
 
     def get(self, target: str) -> Response:
         """Ask for ``target``, a path with its query, as it goes on the wire."""
+        ...
+
+    def post(self, target: str) -> Response:
+        """Have ``target`` done.  There is nothing to send with it."""
         ...
 
     def close(self) -> None: ...
@@ -87,6 +91,13 @@ class UnixTransport:
         self.peer: Peer | None = None
 
     def get(self, target: str) -> Response:
+        return self._send(f"GET {target} HTTP/1.0\r\nHost: localhost\r\n\r\n")
+
+    def post(self, target: str) -> Response:
+        head = f"POST {target} HTTP/1.0\r\nHost: localhost\r\n"
+        return self._send(f"{head}Content-Length: 0\r\n\r\n")
+
+    def _send(self, request: str) -> Response:
         deadline = time.monotonic() + self.timeout
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
@@ -95,7 +106,7 @@ class UnixTransport:
             credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
             pid, uid, gid = struct.unpack("3i", credentials)
             self.peer = Peer(pid=pid, uid=uid, gid=gid)
-            sock.sendall(f"GET {target} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode("ascii"))
+            sock.sendall(request.encode("ascii"))
         except OSError as e:
             sock.close()
             raise _refused(self.path, e, self.timeout) from e
@@ -190,6 +201,15 @@ def quoted(path: bytes) -> str:
 def segment(name: str) -> str:
     """A name or id as one path segment of a URL."""
     return quoted(name.encode("utf-8", "surrogateescape")).replace("/", "%2F")
+
+
+def read_done(response: Response, endpoint: str) -> None:
+    """The answer to a command; closes it.  Raises :class:`AnsweredError` for any but 2xx."""
+    try:
+        if response.status // 100 != 2:
+            raise answered(response.status, response.read(4096), endpoint)
+    finally:
+        response.close()
 
 
 def read_json(response: Response, endpoint: str) -> Any:

@@ -97,6 +97,18 @@ def test_tls(tls: Tls) -> None:
         box.rm()
 
 
+def test_pausing_through_tls(tls: Tls) -> None:
+    box = tls.engine.run()
+    docker = client(tls, DOCKER_TLS_VERIFY="1", DOCKER_CERT_PATH=str(tls.keys))
+    try:
+        assert docker.pause(box.id)
+        assert not docker.pause(box.id)
+        assert docker.unpause(box.id)
+    finally:
+        docker.close()
+        box.rm()
+
+
 def test_plain_http_to_a_tls_engine(tls: Tls) -> None:
     with pytest.raises(EngineError, match="wants TLS"):
         _ = client(tls).info

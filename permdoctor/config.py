@@ -56,12 +56,43 @@ class NeedRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     container: str = "*"
 
 
+class Unasked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[repair.unasked]]``: a repair that the service may do on its own.  ``container`` is a
+    glob over names, ``remedy`` a remedy's name; ``roots`` narrow ``repair.roots``, which must allow
+    it as well.
+    """
+
+    container: str
+    remedy: str
+    roots: Annotated[tuple[AbsolutePath, ...], msgspec.Meta(min_length=1)]
+    max_entries: Entries = 10_000
+
+
+class Repair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[repair]``: where repair is allowed, and how far it may go.
+
+    ``roots`` and ``deny`` are directories, as resolved paths: a root that is a symlink allows
+    nothing.  ``remedies``: those that are allowed; empty: all of them, as a person asked.
+    ``state`` holds the journals, the locks and the key of plan files.
+    """
+
+    roots: tuple[AbsolutePath, ...] = ()
+    deny: tuple[AbsolutePath, ...] = ()
+    max_entries: Entries = 5_000_000
+    max_seconds: Seconds = 3600.0
+    remedies: tuple[str, ...] = ()
+    live: bool = False
+    state: AbsolutePath = "/var/lib/permdoctor"
+    unasked: tuple[Unasked, ...] = ()
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be configured.  ``Config()`` is what holds without a file."""
 
     engines: Engines = msgspec.field(default_factory=Engines)
     check: Check = msgspec.field(default_factory=Check)
     need: tuple[NeedRule, ...] = ()
+    repair: Repair = msgspec.field(default_factory=Repair)
 
 
 def load(named: str | None, environ: Mapping[str, str]) -> Config:

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from permdoctor.config import Check, Config, Engines, NeedRule, from_toml, load
+from permdoctor.config import (
+    Check,
+    Config,
+    Engines,
+    NeedRule,
+    Repair,
+    Unasked,
+    from_toml,
+    load,
+)
 from permdoctor.container.needs import Need
 from permdoctor.errors import UsageError
 
@@ -21,16 +30,21 @@ def test_the_example_holds_the_defaults() -> None:
 def test_the_example_names_every_key() -> None:
     """Commented ones count."""
     shown = EXAMPLE.read_text("utf-8")
-    keys = [*Engines.__struct_fields__, *Check.__struct_fields__, *NeedRule.__struct_fields__]
+    tables = (Engines, Check, NeedRule, Repair, Unasked)
+    keys = [k for t in tables for k in t.__struct_fields__ if k != "unasked"]
     assert [k for k in keys if f"\n{k} = " not in shown and f"\n# {k} = " not in shown] == []
 
 
 def test_the_example_with_everything_uncommented() -> None:
-    lines = EXAMPLE.read_text("utf-8").splitlines()
-    start = lines.index("# [[need]]")
-    text = "\n".join(lines[:start] + [each.removeprefix("# ") for each in lines[start:]])
-    rule = NeedRule(container="postgres-*", path="/var/lib/postgresql/data", need=Need.OWN)
-    assert from_toml(text, "example").need == (rule,)
+    """Every commented table, from its header to the next line without a comment."""
+    table, lines = False, []
+    for line in EXAMPLE.read_text("utf-8").splitlines():
+        table = line.startswith("# [[") or (table and line.startswith("# "))
+        lines.append(line.removeprefix("# ") if table else line)
+    shown = from_toml("\n".join(lines), "example")
+    need = NeedRule(container="postgres-*", path="/var/lib/postgresql/data", need=Need.OWN)
+    unasked = Unasked(container="trainer-*", remedy="chown-directory", roots=("/srv/models",))
+    assert shown == Config(need=(need,), repair=Repair(unasked=(unasked,)))
 
 
 def test_everything() -> None:
@@ -46,6 +60,19 @@ def test_everything() -> None:
         [[need]]
         path = "/a"
         need = "none"
+        [repair]
+        roots = ["/r"]
+        deny = ["/r/d"]
+        max_entries = 5
+        max_seconds = 6
+        remedies = ["acl-user"]
+        live = true
+        state = "/s"
+        [[repair.unasked]]
+        container = "c*"
+        remedy = "acl-user"
+        roots = ["/r/u"]
+        max_entries = 7
     """
     assert from_toml(text, "f") == Config(
         engines=Engines(hosts=("unix:///a", "unix:///b")),
@@ -53,6 +80,16 @@ def test_everything() -> None:
             fail_on="info", budget_entries=1, budget_seconds=2, deadline_seconds=0.5, workers=1
         ),
         need=(NeedRule(container="*", path="/a", need=Need.NONE),),
+        repair=Repair(
+            roots=("/r",),
+            deny=("/r/d",),
+            max_entries=5,
+            max_seconds=6,
+            remedies=("acl-user",),
+            live=True,
+            state="/s",
+            unasked=(Unasked(container="c*", remedy="acl-user", roots=("/r/u",), max_entries=7),),
+        ),
     )
 
 
@@ -112,6 +149,27 @@ def test_everything() -> None:
         ),
         pytest.param(
             "\n[[need]]\nneed = 'own'", "f:2: need[1]: path is missing", None, id="missing"
+        ),
+        pytest.param(
+            "[repair]\nroots = ['/a', 'b']",
+            "f:2: repair.roots[2]: expected an absolute path",
+            None,
+            id="relative root",
+        ),
+        pytest.param(
+            "[repair]\nlive = 'yes'", "f:2: repair.live: expected bool, got str", None, id="no bool"
+        ),
+        pytest.param(
+            "[repair]\nroot = ['/a']",
+            "f:2: repair.root: no such key",
+            "did you mean roots?",
+            id="repair, unknown key",
+        ),
+        pytest.param(
+            "[[repair.unasked]]\ncontainer = '*'\nremedy = 'x'\nroots = []",
+            "f:4: repair.unasked[1].roots: expected array of length >= 1",
+            None,
+            id="unasked nowhere",
         ),
         pytest.param("check = 3", "f:1: check: expected object, got int", None, id="no table"),
         pytest.param(

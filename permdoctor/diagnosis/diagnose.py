@@ -130,6 +130,8 @@ def _mount_report(
         deleted=b.source_state is SourceState.DELETED,
         access=tuple(Access(subject=i, need=need, verdict=j.verdict) for i, j in judgements),
         coverage=None if bind.tree is None else bind.tree.coverage,
+        dev=0 if bind.walk is None else bind.walk.dev,
+        ino=0 if bind.walk is None else bind.walk.ino,
     )
 
 

@@ -1,25 +1,31 @@
 """Entries below a mount's root: the classes of a tree judged one by one, and their remedies.
 
-Remedies name exactly the entries that are wrong; never a blanket -R.
+Remedies name exactly the entries that are wrong; never a blanket -R.  Each is a recipe, asked
+about each class: what it does not help is not named, and it is proven if it helps all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import groupby
 
+from msgspec import Struct
 from msgspec.structs import replace
 
-from permdoctor.container.needs import PathNeed
+from permdoctor.container.needs import Need, PathNeed
 from permdoctor.container.subject import Subject
 from permdoctor.diagnosis.causes import code_of_trouble
 from permdoctor.diagnosis.details import owner_label
+from permdoctor.diagnosis.edits import held_back
 from permdoctor.diagnosis.facts import BindFacts, EntryClass, Facts
 from permdoctor.diagnosis.judge import EntryTrouble, judge_entry
+from permdoctor.diagnosis.parties import parties_of
+from permdoctor.diagnosis.recipes import Claim, Give, Grant, OwnerBits, Scope, UserEntry
 from permdoctor.diagnosis.report import Finding, Remedy, Severity
 from permdoctor.diagnosis.shell import path_argument
 from permdoctor.diagnosis.system import is_system, narrow_mount
 from permdoctor.kernel.filesystems import SERVER_DECIDES
-from permdoctor.kernel.inode import FileType
+from permdoctor.kernel.inode import FileType, Inode
 from permdoctor.kernel.text import printable
 from permdoctor.kernel.verdict import Verdict
 
@@ -39,7 +45,7 @@ def entry_findings(
         if trouble is not None:
             troubled.setdefault(trouble[0], []).append((c, trouble[1]))
     for kind, classes in troubled.items():
-        yield _entries(facts, bind, subject, kind, classes)
+        yield _entries(facts, bind, need.need, subject, kind, classes)
 
 
 _ENTRY_VERBS = {
@@ -52,6 +58,7 @@ _ENTRY_VERBS = {
 def _entries(
     facts: Facts,
     bind: BindFacts,
+    need: Need,
     subject: int,
     kind: EntryTrouble,
     classes: list[tuple[EntryClass, Verdict]],
@@ -81,7 +88,7 @@ def _entries(
         ),
         count=count,
         samples=tuple(x for c, _ in classes for x in c.samples)[:3],
-        remedies=entry_remedies(facts, bind, s, kind, [c for c, _ in classes]),
+        remedies=entry_remedies(facts, bind, need, s, kind, [c for c, _ in classes]),
     )
 
 
@@ -92,6 +99,7 @@ _NAMED = 3
 def entry_remedies(
     facts: Facts,
     bind: BindFacts,
+    need: Need,
     subject: Subject,
     trouble: EntryTrouble,
     classes: list[EntryClass],
@@ -112,52 +120,132 @@ def entry_remedies(
                 commands=(f"lsattr -d {named}", f"chattr -i -a {named}"),
             ),
         )
-    acl = _acl(host, subject, trouble, classes) if mount.sb.acls else None
-    chown = _chown(host, subject, classes)
-    ordered = (acl, chown) if trouble is EntryTrouble.UNREADABLE else (chown, acl)
-    return tuple(r for r in ordered if r is not None)
+    spare = parties_of(facts, host, but=subject)
+    claim = Claim(cred=subject.cred, mount=mount, need=need, spare=spare)
+    made = (_remedy(host, way, classes) for way in _ways(claim, trouble))
+    return tuple(r for r in made if r is not None)
 
 
-def _acl(
-    host: bytes, subject: Subject, trouble: EntryTrouble, classes: list[EntryClass]
-) -> Remedy | None:
+class _Way(Struct, frozen=True, kw_only=True):
+    """A recipe, and how people say and do the same.  ``command`` is asked for each class."""
+
+    recipe: Grant
+    command: Callable[[Inode], str]
+    title: str
+    why: str
+
+
+def _ways(claim: Claim, trouble: EntryTrouble) -> tuple[_Way, ...]:
+    """Best first.  What cannot be deleted may be for its directory, which cannot be written."""
+    about = {trouble}
     if trouble is EntryTrouble.UNDELETABLE:
-        return None
-    perm = "rX" if trouble is EntryTrouble.UNREADABLE else "rwX"
-    uid = subject.cred.fsuid
-    return Remedy(
-        name="acl-entries",
+        about.add(EntryTrouble.UNWRITABLE)
+    claim = replace(claim, about=frozenset(about))
+    own, acl, chown = _own(claim), _acl(claim), _chown(claim)
+    return (own, acl, chown) if trouble is EntryTrouble.UNREADABLE else (own, chown, acl)
+
+
+def entry_recipes(claim: Claim) -> tuple[Grant, ...]:
+    """Everything that repairs entries, in the order in which it is to be tried."""
+    return tuple(way.recipe for trouble in EntryTrouble for way in _ways(claim, trouble))
+
+
+def _own(claim: Claim) -> _Way:
+    bits = "rX" if claim.need is Need.READ else "rwX"
+    return _Way(
+        recipe=OwnerBits(name="chmod-entries", scope=Scope.BELOW, claim=claim),
+        command=lambda _: f"chmod u+{bits}",
+        title=f"Give their owner the missing bits: u+{bits}",
+        why="the process is the owner; the owner's bits decide and refuse",
+    )
+
+
+def _acl(claim: Claim) -> _Way:
+    uid = claim.cred.fsuid
+    bits = "rX" if claim.need is Need.READ else "rwX"
+    return _Way(
+        recipe=UserEntry(name="acl-entries", scope=Scope.BELOW, claim=claim),
+        command=lambda _: f"setfacl -m u:{uid}:{bits}",
         title=f"An ACL entry for uid {uid} on these entries alone",
-        commands=tuple(_commands(host, classes, f"setfacl -m u:{uid}:{perm}")),
         why="owners and modes stay as they are",
     )
 
 
-def _chown(host: bytes, subject: Subject, classes: list[EntryClass]) -> Remedy | None:
+def _chown(claim: Claim) -> _Way:
     """Only for what root left behind: a user's entries are not given away."""
-    stray = [c for c in classes if c.inode.uid == 0]
-    if not stray or subject.cred.fsuid == 0:
-        return None
-    to = f"{subject.cred.fsuid}:{subject.cred.fsgid}"
-    return Remedy(
-        name="chown-entries",
-        title=f"Give what root left behind to {to}",
-        commands=tuple(_commands(host, stray, f"chown -h {to}")),
+    uid, gid = claim.cred.fsuid, claim.cred.fsgid
+    stray = frozenset({0})
+    recipe = Give(name="chown-entries", scope=Scope.BELOW, claim=claim, gid=gid, of=stray)
+
+    def command(inode: Inode) -> str:
+        return f"chown -h {uid}" if recipe.new_gid(inode) is None else f"chown -h {uid}:{gid}"
+
+    return _Way(
+        recipe=recipe,
+        command=command,
+        title=f"Give what root left behind to {uid}:{gid}",
         why="with the container stopped",
     )
 
 
-def _commands(host: bytes, classes: list[EntryClass], command: str) -> Iterator[str]:
+def _remedy(host: bytes, way: _Way, classes: list[EntryClass]) -> Remedy | None:
+    """``None`` where the recipe helps none of them."""
+    changed: dict[EntryClass, None] = {}
+    proven = True
+    for c in classes:
+        parent = _after(way.recipe, c)
+        new = way.recipe.change(parent, c.inode)
+        if way.recipe.trouble(parent, new or c.inode) is not None:
+            proven = False
+        elif new is None:
+            changed[_directory(c)] = None
+        if new is not None:
+            changed[c] = None
+    if not changed:
+        return None
+    asleep = isinstance(way.recipe, UserEntry) and any(held_back(c.inode) for c in changed)
+    return Remedy(
+        name=way.recipe.name,
+        title=way.title,
+        commands=tuple(_commands(host, list(changed), way.command)),
+        why=way.why,
+        why_not="wakes entries that an ACL's mask holds back (`permdoctor fix` does not)"
+        if asleep
+        else "",
+        proven=proven,
+        recipes=(way.recipe,),
+    )
+
+
+def _after(recipe: Grant, c: EntryClass) -> Inode:
+    """An entry's directory when the recipe was applied to it; a mount's root is not below it."""
+    if b"/" not in c.samples[0]:
+        return c.parent
+    above = replace(c.parent, mode=0o777, acl=None)  # not known; its own class is judged by it
+    return recipe.change(above, c.parent) or c.parent
+
+
+def _directory(c: EntryClass) -> EntryClass:
+    """The directories of entries with which nothing else is wrong."""
+    samples = tuple(dict.fromkeys(s.rpartition(b"/")[0] for s in c.samples))
+    count = len(samples) if c.count <= _NAMED else c.count
+    return EntryClass(parent=c.parent, inode=c.parent, count=count, samples=samples)
+
+
+def _commands(
+    host: bytes, classes: list[EntryClass], command: Callable[[Inode], str]
+) -> Iterator[str]:
     if sum(c.count for c in classes) <= _NAMED:
-        yield f"{command} {' '.join(_paths(host, classes))}"
+        for line, group in groupby(classes, lambda c: command(c.inode)):
+            yield f"{line} {' '.join(_paths(host, list(group)))}"
         return
-    seen = sorted({(c.inode.uid, c.inode.mode, c.inode.type) for c in classes}, key=str)
-    for uid, mode, type_ in seen:
+    seen = {(c.inode.uid, c.inode.mode, c.inode.type, command(c.inode)) for c in classes}
+    for uid, mode, type_, line in sorted(seen, key=str):
         letter = "d" if type_ is FileType.DIRECTORY else "f"
         owner = f"-uid {uid} " if uid is not None else ""
         yield (
             f"find {path_argument(host)} -xdev -type {letter} {owner}-perm {mode:04o} "
-            f"-exec {command} {{}} +"
+            f"-exec {line} {{}} +"
         )
 
 

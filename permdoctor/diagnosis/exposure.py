@@ -17,10 +17,12 @@ from permdoctor.container.subject import Subject
 from permdoctor.diagnosis.facts import BindFacts, EntryClass, Facts
 from permdoctor.diagnosis.future import future_files, owner_on_host
 from permdoctor.diagnosis.judge import judge, judge_entry
+from permdoctor.diagnosis.parties import parties_of
+from permdoctor.diagnosis.recipes import Claim, CloseOthers, Give, Recipe, Scope, is_open
 from permdoctor.diagnosis.report import Finding, Remedy, Severity
 from permdoctor.diagnosis.shell import path_argument
 from permdoctor.diagnosis.system import is_system, narrow_mount
-from permdoctor.kernel.filesystems import PSEUDO
+from permdoctor.kernel.filesystems import PSEUDO, SERVER_DECIDES
 from permdoctor.kernel.inode import FileType, Inode
 from permdoctor.kernel.mountinfo import is_beneath
 from permdoctor.kernel.text import printable
@@ -61,12 +63,12 @@ def _world_writable(facts: Facts, bind: BindFacts, root: Inode) -> Iterator[Find
     """C14: anybody on the host may change it.  A sticky directory (/tmp) is meant so."""
     if bind.bind.kind is not MountKind.BIND:
         return
-    below = [c for c in bind.tree.classes if _is_open(c.inode)] if bind.tree else []
-    count = sum(c.count for c in below) + _is_open(root)
+    below = [c for c in bind.tree.classes if is_open(c.inode)] if bind.tree else []
+    count = sum(c.count for c in below) + is_open(root)
     if not count:
         return
     target, host = bind.bind.target, bind.bind.host_path
-    what = "it" if _is_open(root) else "entries below it"
+    what = "it" if is_open(root) else "entries below it"
     yield Finding(
         code="PD204",
         severity=Severity.WARNING,
@@ -76,54 +78,50 @@ def _world_writable(facts: Facts, bind: BindFacts, root: Inode) -> Iterator[Find
         host_path=host,
         count=count,
         samples=_samples(below),
-        detail=(f"mode {root.mode:04o}" if _is_open(root) else "mode o+w below the root",),
-        remedies=_closing(facts, bind, root, below=bool(below)),
+        detail=(f"mode {root.mode:04o}" if is_open(root) else "mode o+w below the root",),
+        remedies=_closing(facts, bind, root, below),
     )
 
 
-def _is_open(inode: Inode) -> bool:
-    return (
-        bool(inode.mode & 0o002)
-        and inode.type in (FileType.DIRECTORY, FileType.REGULAR)
-        and not (inode.is_dir and inode.sticky)
-    )
-
-
-def _closing(facts: Facts, bind: BindFacts, root: Inode, *, below: bool) -> tuple[Remedy, ...]:
-    """Take write away from others, after giving it to the subjects that live on it."""
+def _closing(
+    facts: Facts, bind: BindFacts, root: Inode, below: list[EntryClass]
+) -> tuple[Remedy, ...]:
+    """Take write away from others, after giving it to those who live on it."""
     host = bind.bind.host_path
     if host is None:
         return ()
     if is_system(host, facts.container.engine.data_root):
         return (narrow_mount(host, bind.bind.target),)
+    scope = Scope.ALL if below else Scope.ROOT
+    recipe = CloseOthers(name="chmod-others", scope=scope, parties=parties_of(facts, host))
+    inodes = [i for i in (root, *(c.inode for c in below)) if is_open(i)]
+    if not any(recipe.change(None, i) for i in inodes):
+        return ()
     place = path_argument(host)
     open_ones = f"find {place} -xdev \\( -type f -o -type d ! -perm -1000 \\) -perm -0002 -exec"
+    dependants = dict.fromkeys(p.cred.fsuid for i in inodes for p in recipe.dependants(i))
     commands = []
-    for s in facts.subjects:
-        if bind.bind.read_only or not _lives_on_others(facts, bind, s, root):
-            continue
-        entry = f"setfacl -m u:{s.cred.fsuid}:rwX"
+    for uid in dependants:
+        entry = f"setfacl -m u:{uid}:rwX"
         commands.append(f"{open_ones} {entry} {{}} +" if below else f"{entry} {place}")
     commands.append(f"{open_ones} chmod o-w {{}} +" if below else f"chmod o-w {place}")
     return (
         Remedy(
-            name="chmod-others",
+            name=recipe.name,
             title="Take write away from others"
-            + ("; give it first to the one who needs it" if len(commands) > 1 else ""),
+            + ("; give it first to the one who needs it" if dependants else ""),
             commands=tuple(commands),
+            recipes=_where_ours(bind, recipe),
         ),
     )
 
 
-def _lives_on_others(facts: Facts, bind: BindFacts, subject: Subject, root: Inode) -> bool:
-    """Whether the subject could not write any more without the bit for others."""
-    assert bind.walk is not None
-    closed = replace(bind.walk.hops[-1], inode=replace(root, mode=root.mode & ~0o002))
-    hops = (*bind.walk.hops[:-1], closed)
-    return (
-        judge(subject.cred, bind.walk.hops, Need.WRITE, facts.sysctls).allowed
-        and not judge(subject.cred, hops, Need.WRITE, facts.sysctls).allowed
-    )
+def _where_ours(bind: BindFacts, recipe: Recipe) -> tuple[Recipe, ...]:
+    """None where host ids are not what the filesystem stores, or where it is not ours to say."""
+    mount = bind.bind.mount
+    if mount.idmap is not None or mount.idmap_unknown or mount.sb.fstype in SERVER_DECIDES:
+        return ()
+    return (recipe,)
 
 
 def _host_control(
@@ -187,6 +185,21 @@ def _leftovers(facts: Facts, bind: BindFacts, root: Inode) -> Iterator[Finding]:
     assert host is not None
     uids = sorted({c.inode.uid for c in stuck if c.inode.uid is not None})
     to = f"{root.uid}:{root.gid}"
+    assert root.gid is not None
+    claim = Claim(
+        cred=owner.cred_of.cred,
+        mount=bind.bind.mount,
+        need=Need.WRITE,
+        spare=parties_of(facts, host),
+    )
+    recipe = Give(
+        name="chown-leftovers",
+        scope=Scope.BELOW,
+        claim=claim,
+        gid=root.gid,
+        of=frozenset(uids),
+        keeps_group=False,
+    )
     yield Finding(
         code="PD203",
         severity=Severity.WARNING,
@@ -203,13 +216,14 @@ def _leftovers(facts: Facts, bind: BindFacts, root: Inode) -> Iterator[Finding]:
         remedies=(
             *_prevention(facts, bind, root, owner.cred_of),
             Remedy(
-                name="chown-leftovers",
+                name=recipe.name,
                 title="Repair it: give back only what is owned by the wrong uid",
                 commands=tuple(
                     f"find {path_argument(host)} -xdev -uid {u} -exec chown -h {to} {{}} +"
                     for u in uids
                 ),
                 why="with the container stopped",
+                recipes=_where_ours(bind, recipe),
             ),
         ),
     )

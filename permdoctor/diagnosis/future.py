@@ -11,6 +11,7 @@ from permdoctor.container.needs import Need
 from permdoctor.container.subject import Subject
 from permdoctor.diagnosis.facts import BindFacts, Facts, Neighbour
 from permdoctor.diagnosis.judge import judge_entry
+from permdoctor.diagnosis.recipes import Claim, DefaultEntry, Scope
 from permdoctor.diagnosis.report import Finding, Remedy, Severity
 from permdoctor.diagnosis.shell import path_argument
 from permdoctor.diagnosis.system import is_system
@@ -87,6 +88,10 @@ def _finding(
     lines = dict.fromkeys(
         f"{printable(p.host_user)} {_can(p, parent, file, bind)}" for p in strangers
     )
+    mount = bind.bind.mount
+    claim = Claim(cred=strangers[0].cred, mount=mount, need=Need.WRITE)
+    recipe = DefaultEntry(name="default-acl", scope=Scope.ROOT, claim=claim)
+    ours = host is not None and mount.sb.acls and mount.idmap is None and not mount.idmap_unknown
     return Finding(
         code="PD302",
         severity=Severity.INFO,
@@ -101,12 +106,13 @@ def _finding(
         ),
         remedies=(
             Remedy(
-                name="default-acl",
+                name=recipe.name,
                 title="Let the people of the host at what arrives: a default ACL",
                 commands=(
                     f"setfacl -d -m u:{who}:rwX {place}",
                     f"setfacl -m u:{who}:rwx {place}",
                 ),
+                recipes=(recipe,) if ours else (),
             ),
             Remedy(
                 name="setgid-group",

@@ -81,6 +81,13 @@ def ask(cred: Cred, inode: Inode, mount: Mount, phase: Phase) -> Verdict:
             return permission(cred, inode, mount, Want.X, "object")
 
 
+def rights(cred: Cred, inode: Inode, mount: Mount) -> frozenset[Phase]:
+    """Everything of :func:`operations_for` that is allowed: READ, WRITE or CREATE, OWN."""
+    return frozenset(
+        p for p in operations_for(Need.OWN, inode) if ask(cred, inode, mount, p).allowed
+    )
+
+
 def judge(
     cred: Cred, hops: tuple[Hop, ...], need: Need, sysctls: Sysctls, *, missing: bool = False
 ) -> Judgement:

@@ -1,8 +1,10 @@
 """Recipes: what a remedy does to each entry of a tree, as pure functions of its inode.
 
-A remedy's commands are for people; its recipe is the same thing for ``repair/``.  A recipe is
-asked once for each *kind* of entry (owner, group, mode, ACLs alike), never for each entry, and
-answers only for entries that are wrong: never a blanket -R.
+A remedy's commands are for people; its recipe is the same thing for ``repair/``, and its proof is
+made with the recipe, so the three cannot disagree.  A recipe is asked once for each *kind* of
+entry (owner, group, mode, ACLs alike), never for each entry, and answers only for entries that are
+wrong, by the rules that refused (``judge.py``), and only where its change makes them right: never
+a blanket -R.
 """
 
 from __future__ import annotations
@@ -12,8 +14,15 @@ from enum import StrEnum
 from msgspec import Struct
 from msgspec.structs import replace
 
+from permdoctor.container.needs import Need
+from permdoctor.diagnosis import edits
+from permdoctor.diagnosis.judge import EntryTrouble, Phase, ask, judge_entry, operations_for, rights
+from permdoctor.kernel.acl import Tag
+from permdoctor.kernel.cred import Cred
 from permdoctor.kernel.ids import Kgid, Kuid
-from permdoctor.kernel.inode import Inode
+from permdoctor.kernel.inode import S_ISGID, FileType, Inode
+from permdoctor.kernel.mount import Mount
+from permdoctor.kernel.permission import is_owner
 
 
 class Scope(StrEnum):
@@ -54,3 +63,206 @@ class ToOwner(Recipe, frozen=True, kw_only=True):
         if (uid, gid) == (inode.uid, inode.gid):
             return None
         return replace(inode, uid=uid, gid=gid)
+
+
+class Party(Struct, frozen=True, kw_only=True):
+    """Somebody who uses a tree: credentials, the mount through which they see it, what they need
+    of it.
+    """
+
+    cred: Cred
+    mount: Mount
+    need: Need
+
+    def loses(self, old: Inode, new: Inode) -> bool:
+        """Whether a right that counts for this need is gone: its own choice to chmod does not."""
+        counts = operations_for(self.need, old)
+        before = rights(self.cred, old, self.mount)
+        return bool(before.intersection(counts) - rights(self.cred, new, self.mount))
+
+
+class Claim(Party, frozen=True, kw_only=True):
+    """A party that is refused what it needs.
+
+    ``phases`` is what is asked of the job's root (empty: what the need asks of it); ``about`` are
+    the troubles with entries that are meant (empty: all).  ``spare`` are those who should not lose
+    by it.
+    """
+
+    phases: tuple[Phase, ...] = ()
+    about: frozenset[EntryTrouble] = frozenset()
+    spare: tuple[Party, ...] = ()
+
+
+class Grant(Recipe, frozen=True, kw_only=True):
+    """Base of the recipes by which somebody gets what it needs and is refused.
+
+    ``careful``: what would take a right from one whom the claim spares is not done.
+    """
+
+    claim: Claim
+    careful: bool = False
+
+    def edit(self, inode: Inode) -> Inode | None:
+        """The change itself, whether it is needed or not; ``None`` where it is not for this one."""
+        raise NotImplementedError
+
+    def change(self, parent: Inode | None, inode: Inode) -> Inode | None:
+        trouble = self.trouble(parent, inode)
+        if trouble is None or (self.claim.about and trouble not in self.claim.about):
+            return None
+        new = self.edit(inode)
+        if new is None or new == inode:
+            return None
+        left = self.trouble(parent, new)
+        if left is not None and (left is trouble or left is not EntryTrouble.UNDELETABLE):
+            return None  # whether an entry can be deleted is up to its directory
+        return None if self.takes(inode, new) else new
+
+    def takes(self, old: Inode, new: Inode) -> bool:
+        """Whether it is to be careful, and would not be."""
+        return self.careful and any(p.loses(old, new) for p in self.claim.spare)
+
+    def trouble(self, parent: Inode | None, inode: Inode) -> EntryTrouble | None:
+        """What the claimant cannot do."""
+        claim = self.claim
+        if parent is not None:
+            found = judge_entry(claim.cred, parent, inode, claim.mount, claim.need)
+            return None if found is None else found[0]
+        for phase in claim.phases or operations_for(claim.need, inode):
+            if not ask(claim.cred, inode, claim.mount, phase).allowed:
+                reads = phase in (Phase.WALK, Phase.READ)
+                return EntryTrouble.UNREADABLE if reads else EntryTrouble.UNWRITABLE
+        return None
+
+    def bits(self, inode: Inode) -> int:
+        """The rwx bits that the need asks of this inode, x as the capital X of setfacl(1)."""
+        phases = self.claim.phases
+        if phases == (Phase.WALK,):
+            return 1
+        x = inode.is_dir or (not phases and inode.any_x)
+        reads = phases == (Phase.READ,) if phases else self.claim.need is Need.READ
+        return (4 if reads else 6) | x
+
+
+class OwnerBits(Grant, frozen=True, kw_only=True):
+    """chmod u+: the claimant is the owner, and the owner's own bits refuse."""
+
+    def edit(self, inode: Inode) -> Inode | None:
+        if not is_owner(self.claim.cred, inode):
+            return None
+        return edits.chmod(inode, add=self.bits(inode) << 6)
+
+
+class GroupBits(Grant, frozen=True, kw_only=True):
+    """chmod g+: the claimant is in the group.  Not where the mask would wake others' entries."""
+
+    def edit(self, inode: Inode) -> Inode | None:
+        cred = self.claim.cred
+        if is_owner(cred, inode) or not cred.in_group(inode.gid):
+            return None
+        bits = self.bits(inode)
+        if edits.held_back(inode, (Tag.GROUP_OBJ, None)):
+            return None
+        return edits.chmod(inode, add=bits << 3)
+
+
+class Give(Grant, frozen=True, kw_only=True):
+    """chown to the claimant (``gid`` is its group), and u+ what it needs if ``bits_too``.
+
+    ``of`` are the host uids whose entries may be given away (``None``: anybody's).  A group that
+    may write, or that new files inherit, is somebody's: it stays where ``keeps_group``.
+    """
+
+    gid: int
+    of: frozenset[int] | None = None
+    bits_too: bool = False
+    keeps_group: bool = True
+
+    def edit(self, inode: Inode) -> Inode | None:
+        if self.of is not None and inode.uid not in self.of:
+            return None
+        given = edits.give(inode, self.claim.cred.fsuid, self.new_gid(inode))
+        return edits.chmod(given, add=self.bits(inode) << 6) if self.bits_too else given
+
+    def new_gid(self, inode: Inode) -> int | None:
+        """``None``: the group stays."""
+        keeps = self.keeps_group and inode.gid and inode.mode & (S_ISGID | 0o020)
+        return None if keeps else self.gid
+
+
+class UserEntry(Grant, frozen=True, kw_only=True):
+    """An ACL entry for the claimant's uid.  Never less than it had."""
+
+    def edit(self, inode: Inode) -> Inode | None:
+        uid = self.claim.cred.fsuid
+        had = edits.entry_of(inode.acl, Tag.USER, uid)
+        return edits.set_entry(inode, Tag.USER, uid, self.bits(inode) | had)
+
+
+class SharedGroup(Grant, frozen=True, kw_only=True):
+    """One group for all who write into a directory, inherited by what they make.
+
+    The claimant's credentials are those it will have with the group added.
+    """
+
+    gid: int
+
+    def edit(self, inode: Inode) -> Inode | None:
+        shared = edits.give(inode, None, self.gid)
+        if inode.acl is None:
+            shared = edits.chmod(shared, add=S_ISGID | 0o070)
+        else:
+            shared = edits.set_entry(edits.chmod(shared, add=S_ISGID), Tag.GROUP_OBJ, None, 7)
+        acls = self.claim.mount.sb.acls
+        return edits.set_default(shared, Tag.GROUP_OBJ, None, 7) if acls else shared
+
+    def change(self, parent: Inode | None, inode: Inode) -> Inode | None:
+        """Asked of one directory: wrong is all that has not got this form yet."""
+        new = self.edit(inode) if inode.is_dir else None
+        if new is None or new == inode or self.trouble(parent, new) is not None:
+            return None
+        return None if self.takes(inode, new) else new
+
+
+class DefaultEntry(Grant, frozen=True, kw_only=True):
+    """An entry for the claimant, and a default entry: for what will be made there, too."""
+
+    def edit(self, inode: Inode) -> Inode | None:
+        uid = self.claim.cred.fsuid
+        inherited = edits.set_default(inode, Tag.USER, uid, 7)
+        return edits.set_entry(inherited, Tag.USER, uid, 7)
+
+    def change(self, parent: Inode | None, inode: Inode) -> Inode | None:
+        new = self.edit(inode) if inode.is_dir else None
+        return None if new == inode else new
+
+
+class CloseOthers(Recipe, frozen=True, kw_only=True):
+    """o-w, after an ACL entry for each of ``parties`` that lives on that bit."""
+
+    parties: tuple[Party, ...] = ()
+
+    def change(self, parent: Inode | None, inode: Inode) -> Inode | None:
+        if not is_open(inode):
+            return None
+        new = edits.chmod(inode, drop=0o002)
+        for p in self.dependants(inode):
+            perm = 6 | (inode.is_dir or inode.any_x)
+            perm |= edits.entry_of(inode.acl, Tag.USER, p.cred.fsuid)
+            new = edits.set_entry(new, Tag.USER, p.cred.fsuid, perm)
+        return None if any(p.loses(inode, new) for p in self.parties) else new
+
+    def dependants(self, inode: Inode) -> tuple[Party, ...]:
+        """The parties that could not use it any more without the bit for others."""
+        closed = edits.chmod(inode, drop=0o002)
+        return tuple(p for p in self.parties if p.loses(inode, closed))
+
+
+def is_open(inode: Inode) -> bool:
+    """Writable by everybody.  A sticky directory (/tmp) is meant so."""
+    return (
+        bool(inode.mode & 0o002)
+        and inode.type in (FileType.DIRECTORY, FileType.REGULAR)
+        and not (inode.is_dir and inode.sticky)
+    )

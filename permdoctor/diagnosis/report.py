@@ -13,6 +13,7 @@ from msgspec import Struct
 from permdoctor.container.container import Container, MountKind
 from permdoctor.container.needs import PathNeed
 from permdoctor.container.subject import Basis, Subject
+from permdoctor.diagnosis.recipes import Recipe
 from permdoctor.kernel.verdict import Verdict
 
 
@@ -50,6 +51,10 @@ class Remedy(Struct, frozen=True, kw_only=True):
     ``container`` is started, a ``compose`` file or a ``dockerfile``.  ``proven`` says whether the
     rules were run again with the change made and the need was then met; ``impacts`` are the others
     for whom they were run too.
+
+    ``recipes`` do on the host what the commands say, from the finding's ``host_path`` on (empty:
+    permdoctor cannot do it itself).  ``by_hand`` are the commands that are left to do after them:
+    with those alone the need is met.
     """
 
     name: str
@@ -60,11 +65,19 @@ class Remedy(Struct, frozen=True, kw_only=True):
     why_not: str = ""
     proven: bool = False
     impacts: tuple[Impact, ...] = ()
+    recipes: tuple[Recipe, ...] = ()
+    by_hand: tuple[str, ...] = ()
+
+    @property
+    def breaks(self) -> bool:
+        return any(i.breaks for i in self.impacts)
 
 
 class Finding(Struct, frozen=True, kw_only=True):
     """One thing to know.  ``verdict`` carries the steps that refused, where a rule refused.
 
+    ``host_path`` is the host's path of the refusing object; of a finding on what lies below a
+    mount it is the mount's.
     ``subject`` is an index into ``Report.subjects`` (``None``: nobody in particular).  ``count``
     and ``samples`` aggregate entries below a mount; for a single path count is 1.
     """
@@ -116,7 +129,10 @@ class ProbeResult(Struct, frozen=True, kw_only=True):
 
 
 class MountReport(Struct, frozen=True, kw_only=True):
-    """One mount.  ``host_path`` is where the host sees it (``None``: nowhere, or not known)."""
+    """One mount.  ``host_path`` is where the host sees it (``None``: nowhere, or not known).
+
+    ``dev`` and ``ino`` are its root's, as the container sees it (0: nobody looked).
+    """
 
     target: bytes
     kind: MountKind
@@ -130,6 +146,8 @@ class MountReport(Struct, frozen=True, kw_only=True):
     deleted: bool = False
     access: tuple[Access, ...] = ()
     coverage: Coverage | None = None
+    dev: int = 0
+    ino: int = 0
 
 
 class Report(Struct, frozen=True, kw_only=True):

@@ -243,6 +243,7 @@ def _remedy(of: Remedy) -> doc.RemedyDoc:
             )
             for i in of.impacts
         ],
+        fixable=bool(of.recipes),
     )
 
 

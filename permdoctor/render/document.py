@@ -123,7 +123,9 @@ class ImpactDoc(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RemedyDoc(msgspec.Struct, frozen=True, kw_only=True):
-    """Best first.  ``where`` says what the commands are for."""
+    """Best first.  ``where`` says what the commands are for; ``fixable`` whether ``permdoctor
+    fix`` can do it.
+    """
 
     name: str
     title: str
@@ -133,6 +135,7 @@ class RemedyDoc(msgspec.Struct, frozen=True, kw_only=True):
     why_not: str
     proven: bool
     impacts: list[ImpactDoc]
+    fixable: bool
 
 
 class FindingDoc(msgspec.Struct, frozen=True, kw_only=True):

@@ -47,8 +47,7 @@ def remedies_for(case: Case) -> tuple[Remedy, ...]:
     for draft in drafts(case):
         proven = prove(draft, case)
         if proven is not None:
-            breaks = any(i.breaks for i in proven.impacts)
-            ranked.append(((draft.rank >= LAST_RESORT, breaks, draft.rank), proven))
+            ranked.append(((draft.rank >= LAST_RESORT, proven.breaks, draft.rank), proven))
     return tuple(r for _, r in sorted(ranked, key=lambda r: r[0]))
 
 
@@ -138,7 +137,7 @@ def _discretionary(case: Case) -> Iterator[Draft]:
 def _to_the_subject(case: Case) -> Iterator[Draft]:
     """The inode changed in favour of somebody who does not own it."""
     yield from chmod_group(case)
-    yield chown(case)
-    if case.need.need is not Need.OWN and case.at.mount.sb.acls:
-        yield acl_user(case)
-    yield from shared_group(case)
+    yield from chown(case)
+    if case.need.need is not Need.OWN:
+        yield from acl_user(case)
+        yield from shared_group(case)

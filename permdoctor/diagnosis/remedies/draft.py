@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from msgspec import Struct
+from msgspec.structs import replace
 
 from permdoctor.container.container import MountKind
 from permdoctor.container.needs import Need
 from permdoctor.container.subject import Subject
 from permdoctor.diagnosis.case import Case
+from permdoctor.diagnosis.edits import Spec
 from permdoctor.diagnosis.facts import Facts
 from permdoctor.diagnosis.judge import judge
+from permdoctor.diagnosis.recipes import Recipe
 from permdoctor.diagnosis.report import Remedy
 from permdoctor.diagnosis.shell import path_argument
+from permdoctor.kernel.acl import Tag
 from permdoctor.kernel.cred import Cred
-from permdoctor.kernel.inode import Inode
+from permdoctor.kernel.inode import FileType, Inode
 
 
 class Draft(Struct, frozen=True, kw_only=True):
-    """A remedy before its proof.  ``inode``/``cred`` are the world after it."""
+    """A remedy before its proof.  ``inode``/``cred`` are the world after it: of a remedy with
+    recipes the inode is theirs (:func:`with_recipe`).
+    """
 
     rank: int
     remedy: Remedy
     inode: Inode | None = None
     cred: Cred | None = None
+
+
+def with_recipe(
+    rank: int, recipe: Recipe, case: Case, remedy: Remedy, cred: Cred | None = None
+) -> Iterator[Draft]:
+    """A change of the refusing inode; nothing where its recipe does not help.
+
+    A device or a socket is changed by people alone: it is made anew at the next start.
+    """
+    inode = recipe.change(None, case.inode)
+    if inode is None:
+        return
+    if inode.type in (FileType.REGULAR, FileType.DIRECTORY):
+        remedy = replace(remedy, recipes=(recipe,))
+    yield Draft(rank=rank, remedy=remedy, inode=inode, cred=cred)
 
 
 def advice(
@@ -69,6 +92,13 @@ def letters(bits: int) -> str:
 
 def rwx(bits: int) -> str:
     return "".join(c if bits & b else "-" for c, b in (("r", 4), ("w", 2), ("x", 1)))
+
+
+def specs(of: tuple[Spec, ...]) -> Iterator[str]:
+    """Entries as setfacl takes them: ``u:1000:r-x``, ``g::rwx``."""
+    for tag, id_, perm in of:
+        letter = "u" if tag is Tag.USER else "g"
+        yield f"{letter}:{'' if id_ is None else id_}:{rwx(perm)}"
 
 
 def verbs(bits: int) -> str:

@@ -8,6 +8,7 @@ from permdoctor.container.needs import Need
 from permdoctor.diagnosis.case import Case
 from permdoctor.diagnosis.facts import Neighbour
 from permdoctor.diagnosis.judge import Phase, ask, judge, operations_for
+from permdoctor.diagnosis.parties import users_of
 from permdoctor.diagnosis.remedies.draft import Draft, ids_of
 from permdoctor.diagnosis.report import Impact, Remedy
 from permdoctor.kernel.cred import Cred
@@ -40,18 +41,18 @@ def prove(draft: Draft, case: Case) -> Remedy | None:
 
 def impacts(case: Case, inode: Inode) -> tuple[Impact, ...]:
     """Everybody else who uses the path, before and after the inode changes."""
+    if case.host_path is None:
+        return ()
     return tuple(
         impact
-        for n in case.facts.neighbours
-        if case.host_path is not None
-        and n.host_path == case.host_path
-        and n.cred_of.cred.fsuid != case.cred.fsuid
+        for n in users_of(case.facts, case.host_path, but=case.subject)
+        if n.cred_of.cred.fsuid != case.cred.fsuid
         for impact in [_impact(n, case.inode, inode)]
-        if impact is not None and impact.before != impact.after
+        if impact.before != impact.after
     )
 
 
-def _impact(neighbour: Neighbour, old: Inode, new: Inode) -> Impact | None:
+def _impact(neighbour: Neighbour, old: Inode, new: Inode) -> Impact:
     cred = neighbour.cred_of.cred
     phases = operations_for(Need.WRITE if neighbour.rw else Need.READ, old)
     before = [p for p in phases if ask(cred, old, neighbour.mount, p).allowed]

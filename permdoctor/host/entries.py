@@ -56,7 +56,7 @@ class Node:
     ``fd`` is -1 while it is not open.
     """
 
-    __slots__ = ("facts", "fd", "length", "name", "parent", "pending")
+    __slots__ = ("facts", "fd", "length", "name", "number", "parent", "pending")
 
     def __init__(self, parent: Node | None, name: bytes, facts: Facts) -> None:
         self.parent = parent
@@ -67,6 +67,8 @@ class Node:
         self.fd = -1
         self.pending = 0
         """Children that still may ask for it to be open."""
+        self.number = -1
+        """Given by those who keep a list of directories."""
 
     @classmethod
     def root_of(cls, fd: int, facts: Facts) -> Node:

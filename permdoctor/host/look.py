@@ -85,7 +85,7 @@ def tree(
             acl_matters=acl_matters(subjects, root.mount),
             workers=workers,
             progress=progress,
-            mountpoints=_mountpoints(view, root.path, syscalls.statx(fd).mnt_id),
+            mountpoints=mountpoints_below(view, root.path, syscalls.statx(fd).mnt_id),
         )
     except OSError as e:
         raise cannot(root.path, e) from e
@@ -93,7 +93,7 @@ def tree(
         os.close(fd)
 
 
-def _mountpoints(view: View, path: bytes, mnt_id: int) -> frozenset[bytes]:
+def mountpoints_below(view: View, path: bytes, mnt_id: int) -> frozenset[bytes]:
     """What is mounted on a mount below a path, relative to that.
 
     Not what is mounted on another mount: the scan does not get there, and below the same path

@@ -128,6 +128,13 @@ class Scanner:
         self._statx.restype = None  # errno tells; making an int of each result takes its time
         self._errno = ctypes.c_int.from_address(_errno_location())
 
+    def twin(self) -> Scanner:
+        """The same for another process: with nothing to do yet."""
+        return Scanner(self.job, Node.root_of(self.job.root_fd, self.root.facts))
+
+    def finish(self) -> None:
+        """Called in the other process before its result is sent."""
+
     # --- directories ---
 
     def run(self) -> None:

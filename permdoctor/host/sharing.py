@@ -75,16 +75,16 @@ class Caller:
         self._told, self._told_at = -1, 0.0
         scanner.tick = self._tick
 
-    def run(self) -> Tree:
+    def run(self) -> None:
+        """Everything that both find is in ``scanner`` afterwards."""
         self.scanner.run()
         if self.peer is None:
-            return tree_of(self.scanner.job.mount, self.scanner.classes, self.scanner.counters)
+            return
         try:
             self._until_both_are_done(self.peer)
             self._merge(self._result(self.peer))
         finally:
             self._end(self.peer)
-        return tree_of(self.scanner.job.mount, self.scanner.classes, self.scanner.counters)
 
     def _tick(self, node: Node, names: Iterator[bytes]) -> None:
         self.looks += 1
@@ -123,7 +123,7 @@ class Caller:
             return None
         if not self.helper:
             ours.close()
-            _help(self.scanner.job, self.scanner.root, theirs, page, parent)
+            _help(self.scanner, theirs, page, parent)
         theirs.close()
         return Peer(self.scanner, ours, page, side=0)
 
@@ -189,7 +189,7 @@ class Caller:
             time.sleep(0.001)
 
 
-def _help(job: Job, root: Node, sock: socket.socket, page: Page, parent: int) -> None:
+def _help(ours: Scanner, sock: socket.socket, page: Page, parent: int) -> None:
     """The helper's whole life.  Does not return."""
     status = 1
     try:
@@ -197,7 +197,7 @@ def _help(job: Job, root: Node, sock: socket.socket, page: Page, parent: int) ->
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == parent:
-            _serve(Scanner(job, Node.root_of(job.root_fd, root.facts)), sock, page)
+            _serve(ours.twin(), sock, page)
         status = 0
     except EOFError:
         pass
@@ -216,6 +216,7 @@ def _serve(scanner: Scanner, sock: socket.socket, page: Page) -> None:
                 peer.send(Empty(number))
             case Finish():
                 break
+    scanner.finish()
     kinds = tuple((k.parent, k.facts, k.count, tuple(k.samples)) for k in scanner.classes.values())
     peer.send(Result(kinds, scanner.counters))
 
@@ -256,6 +257,7 @@ def scan_tree(
     scanner = Scanner(job, root, Lease(UNLIMITED if budget.deep else budget.entries))
     scanner.stack.append(root)
     try:
-        return Caller(scanner, workers, progress).run()
+        Caller(scanner, workers, progress).run()
+        return tree_of(mount, scanner.classes, scanner.counters)
     finally:
         scanner.dirs.close()

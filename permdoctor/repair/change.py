@@ -1,0 +1,323 @@
+"""One block of a plan carried out: open again, compare, change by descriptor, look again.
+
+The entries of a block are held open together; what was seen is compared with the plan before
+anything is changed, and again by name afterwards: an entry whose name, links or directory changed
+in between is put back.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from enum import IntEnum
+
+from msgspec import Struct
+
+from permdoctor.diagnosis.plan import SAMPLES, Reason
+from permdoctor.host import acl as acl_xattr
+from permdoctor.repair import syscalls
+from permdoctor.repair.look import Row, fresh_ones, state_of_fd
+from permdoctor.repair.planfile import NO_DIR, Block, Class, Reader
+from permdoctor.repair.reach import Elsewhere, PlannedDirs
+from permdoctor.repair.state import CAPS, Act, State, Step, same, steps
+from permdoctor.repair.syscalls import OWNER, Statx
+
+FATAL = (errno.EROFS, errno.EIO)
+FEW = (errno.ENOSPC, errno.EDQUOT, errno.ESTALE)
+_FEW = 3
+"""So many of these stop the run."""
+
+
+class Mark(IntEnum):
+    """What became of an entry; one byte each in the journal.  0 is never written."""
+
+    APPLIED = 1
+    ALREADY = 2
+    CHANGED = 3
+    GONE = 4
+    RACED = 5
+    FAILED = 6
+    HARD_LINKS = 7
+    FRESH = 8
+    NOT_REACHED = 9
+
+
+REASONS = {
+    Mark.CHANGED: Reason.CHANGED,
+    Mark.GONE: Reason.GONE,
+    Mark.RACED: Reason.RACED,
+    Mark.FAILED: Reason.FAILED,
+    Mark.HARD_LINKS: Reason.HARD_LINKS,
+    Mark.FRESH: Reason.FRESH,
+    Mark.NOT_REACHED: Reason.NOT_REACHED,
+}
+
+
+class LeftHere(Struct, array_like=True):
+    """Entries of a block that were left, for one reason."""
+
+    mark: int
+    detail: str
+    count: int
+    samples: list[bytes]
+
+
+class Done(Struct, array_like=True):
+    """What became of a block: a mark for each entry.  ``stop`` says why nothing more is tried."""
+
+    where: int
+    marks: bytes
+    left: list[LeftHere]
+    stop: str = ""
+
+
+class Changer:
+    """Carries out blocks; one in each worker."""
+
+    def __init__(self, reader: Reader, dirs: PlannedDirs) -> None:
+        self._reader = reader
+        self._dirs = dirs
+        self._statx = Statx(syscalls.BATCH)
+        self._few = 0
+
+    def block(self, block: Block) -> Done:
+        """Never raises for what happens to entries; ``PermdoctorError`` for a root that is not
+        there any more.
+        """
+        work = _Work(self._reader, block)
+        done = b""
+        while work.begin < block.count and not work.stop:
+            work.take(syscalls.BATCH)
+            self._part(work)
+            done += bytes(work.marks)
+            work.begin += len(work.names)
+        rest = block.count - len(done)
+        if rest:
+            work.leave_rest(rest)
+        return Done(block.where, done + bytes([Mark.NOT_REACHED]) * rest, work.left, work.stop)
+
+    def _part(self, work: _Work) -> None:
+        block, names = work.block, work.names
+        try:
+            fd = self._dirs.open(block.segment, block.dir)
+        except Elsewhere as e:
+            for i in range(len(names)):
+                self._leave(work, i, Mark.GONE, str(e))
+            return
+        work.dirfd = fd
+        root = block.dir == NO_DIR
+        fds = [os.dup(fd)] if root else syscalls.open_names(fd, names)
+        try:
+            self._compare(work, fds)
+            self._change(work, fds)
+        finally:
+            syscalls.close_all([f for f in fds if f >= 0])
+
+    # --- before ---
+
+    def _compare(self, work: _Work, fds: list[int]) -> None:
+        """Marks what is not as planned; what is stays without a mark."""
+        held = [i for i, f in enumerate(fds) if f >= 0]
+        self._statx.fds([fds[i] for i in held])
+        rows = dict(zip(held, self._statx.results(len(held)), strict=True))
+        for i, entry in enumerate(work.entries):
+            row = rows.get(i)
+            if row is None:
+                self._leave(work, i, Mark.GONE, self._why_not_open(work, i))
+            elif row[3:6] != entry[1:4]:
+                self._leave(work, i, Mark.CHANGED, "another file has its name")
+            elif row[6:] != entry[4:]:
+                self._look_again(work, i, fds[i], row)
+            elif row[1] != 1 and not work.block.dirs:
+                self._leave(work, i, Mark.HARD_LINKS)
+
+    def _why_not_open(self, work: _Work, i: int) -> str:
+        try:
+            os.close(syscalls.open_name(work.dirfd, work.names[i]))
+        except OSError as e:
+            return "" if e.errno == errno.ENOENT else f"openat2: {errno.errorcode[e.errno or 0]}"
+        return ""
+
+    def _look_again(self, work: _Work, i: int, fd: int, row: Row) -> None:
+        """Its change time moved: is owner, mode, ACL or capability another one?"""
+        try:
+            if fresh_ones([row]):
+                time.sleep(0.05)
+                self._statx.fds([fd])
+                row = self._statx.results(1)[0]
+            state = state_of_fd(fd, row)
+        except OSError as e:
+            self._leave(work, i, Mark.FAILED, f"getxattr: {_code(e)}")
+            return
+        cls = work.cls(i)
+        if state.linked:
+            self._leave(work, i, Mark.HARD_LINKS)
+        elif same(state, cls.after):
+            work.marks[i] = Mark.ALREADY
+        elif not same(state, cls.before):
+            self._leave(work, i, Mark.CHANGED)
+        elif fresh_ones([row]):
+            self._leave(work, i, Mark.FRESH)
+
+    # --- the change ---
+
+    def _change(self, work: _Work, fds: list[int]) -> None:
+        groups: dict[int, list[int]] = {}
+        for i, mark in enumerate(work.marks):
+            if not mark:
+                groups.setdefault(work.entries[i][0], []).append(i)
+        if not groups or not self._dirs.still_there(work.block.segment, work.block.dir):
+            for i in (i for group in groups.values() for i in group):
+                self._leave(work, i, Mark.GONE, "its directory was moved")
+            return
+        for group in groups.values():
+            cls = work.cls(group[0])
+            for step in steps(cls.before, cls.after):
+                self._step(work, cls, step, [i for i in group if not work.marks[i]], fds)
+        self._verify(work, [i for g in groups.values() for i in g if not work.marks[i]], fds)
+
+    def _step(self, work: _Work, cls: Class, step: Step, group: list[int], fds: list[int]) -> None:
+        if work.stop:
+            for i in group:
+                self._leave(work, i, Mark.NOT_REACHED)
+            return
+        retry = group
+        if step.act is Act.CHOWN:
+            held = [fds[i] for i in group]
+            failed = syscalls.chown_all(held, step.state.uid, step.state.gid)
+            retry = [i for i, f in zip(group, failed, strict=True) if f] if any(failed) else []
+        for i in retry:
+            try:
+                do(step, fds[i])
+            except OSError as e:
+                self._failed(work, i, cls, step, fds[i], e)
+
+    def _failed(self, work: _Work, i: int, cls: Class, step: Step, fd: int, e: OSError) -> None:
+        detail = f"{CALLS[step.act]}: {_code(e)}"
+        if not self._put_back(fd, cls.before):
+            detail += ", and could not be put back"
+        self._leave(work, i, Mark.FAILED, detail)
+        if e.errno in FATAL:
+            work.stop = f"{CALLS[step.act]}: {e.strerror}"
+        elif e.errno in FEW:
+            self._few += 1
+            if self._few >= _FEW:
+                work.stop = f"{CALLS[step.act]}: {os.strerror(e.errno)}, {self._few} times"
+
+    def _put_back(self, fd: int, before: State) -> bool:
+        """The state as it was before, whatever of the steps was done."""
+        try:
+            for _ in range(2):
+                self._statx.fds([fd])
+                state = state_of_fd(fd, self._statx.results(1)[0])
+                for step in steps(state, before):
+                    do(step, fd)
+            return same(state, before)
+        except OSError:
+            return False
+
+    # --- after ---
+
+    def _verify(self, work: _Work, group: list[int], fds: list[int]) -> None:
+        """By name: so that also the names, and the directory's place, are seen to be the same."""
+        if not self._dirs.still_there(work.block.segment, work.block.dir):
+            for i in group:
+                self._raced(work, i, fds[i], "its directory was moved")
+            return
+        if work.block.dir == NO_DIR:
+            self._statx.fds(fds)
+        else:
+            self._statx.names(work.dirfd, [work.names[i] for i in group])
+        for i, row in zip(group, self._statx.results(len(group)), strict=True):
+            cls = work.cls(i)
+            if row[3:6] != work.entries[i][1:4] or (row[1] != 1 and not work.block.dirs):
+                self._raced(work, i, fds[i], "renamed or linked")
+            elif row[2] != OWNER.pack(cls.after.uid, cls.after.gid, cls.after.mode):
+                self._leave(work, i, Mark.RACED, "somebody else changed it, too")
+            elif cls.xattrs and not self._has(fds[i], row, cls.after):
+                self._leave(work, i, Mark.RACED, "somebody else changed its ACL, too")
+            else:
+                work.marks[i] = Mark.APPLIED
+
+    def _has(self, fd: int, row: Row, after: State) -> bool:
+        try:
+            return same(state_of_fd(fd, row), after)
+        except OSError:
+            return False
+
+    def _raced(self, work: _Work, i: int, fd: int, why: str) -> None:
+        back = self._put_back(fd, work.cls(i).before)
+        self._leave(work, i, Mark.RACED, f"{why}; {'put back' if back else 'not put back'}")
+
+    def _leave(self, work: _Work, i: int, mark: Mark, detail: str = "") -> None:
+        work.marks[i] = mark
+        path = self._dirs.path(work.block.segment, work.block.dir, work.names[i])
+        work.note(mark, detail, path)
+
+
+class _Work:
+    """A block while it is worked on: the part of it that is held open now begins at ``begin``."""
+
+    def __init__(self, reader: Reader, block: Block) -> None:
+        self._reader = reader
+        self._all_entries, self._all_names = reader.entries(block)
+        self.block = block
+        self.begin = 0
+        self.entries: list[tuple[int, ...]] = []
+        self.names: list[bytes] = []
+        self.marks = bytearray()
+        self.dirfd = -1
+        self.left: list[LeftHere] = []
+        self.stop = ""
+
+    def take(self, count: int) -> None:
+        """The next part."""
+        self.entries = self._all_entries[self.begin : self.begin + count]
+        self.names = self._all_names[self.begin : self.begin + count]
+        self.marks = bytearray(len(self.names))
+
+    def cls(self, i: int) -> Class:
+        return self._reader.cls(self.block.segment, self.entries[i][0])
+
+    def note(self, mark: Mark, detail: str, path: bytes, count: int = 1) -> None:
+        found = next((x for x in self.left if (x.mark, x.detail) == (mark, detail)), None)
+        if found is None:
+            found = LeftHere(mark, detail, 0, [])
+            self.left.append(found)
+        found.count += count
+        if len(found.samples) < SAMPLES:
+            found.samples.append(path)
+
+    def leave_rest(self, count: int) -> None:
+        self.left.append(LeftHere(Mark.NOT_REACHED, "", count, []))
+
+
+CALLS = {
+    Act.CHOWN: "fchownat",
+    Act.CHMOD: "fchmodat2",
+    Act.ACL: "setxattr of the ACL",
+    Act.DEFAULT: "setxattr of the default ACL",
+    Act.CAPS: "setxattr of the capabilities",
+}
+
+
+def do(step: Step, fd: int) -> None:
+    """One step on one inode.  Raises ``OSError``."""
+    state = step.state
+    match step.act:
+        case Act.CHOWN:
+            syscalls.chown(fd, state.uid, state.gid)
+        case Act.CHMOD:
+            syscalls.chmod(fd, stat.S_IMODE(state.mode))
+        case Act.ACL:
+            syscalls.set_xattr(fd, acl_xattr.ACCESS, state.acl)
+        case Act.DEFAULT:
+            syscalls.set_xattr(fd, acl_xattr.DEFAULT, state.default)
+        case Act.CAPS:
+            syscalls.set_xattr(fd, CAPS, state.caps)
+
+
+def _code(e: OSError) -> str:
+    return errno.errorcode.get(e.errno or 0, str(e.errno))

@@ -1,0 +1,257 @@
+"""What a repair leaves behind, and finds again after a crash: one directory a repair.
+
+    STATE/locks/DEV-INO         flock: exclusive on a root, shared on every directory above it
+    STATE/active/ID             there while something may be half done or paused
+    STATE/journal/ID/about      what, where, by whom; its holder keeps it locked
+                    /plan       every entry to be changed, before and after (planfile.py)
+                    /summary    the plan is complete and on the disk
+                    /paused     the containers that are to be resumed
+                    /marks      what became of each block; preallocated
+                    /outcome    the end
+
+Small files are written aside and renamed, and directories are synced, so each is there as a whole
+or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import struct
+import tempfile
+import zlib
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Literal, Self
+
+from msgspec import Struct
+
+from permdoctor.diagnosis.plan import Outcome, Summary
+from permdoctor.repair.files import store, sync_dir, writing
+from permdoctor.repair.options import Asked, CannotRepairError
+from permdoctor.repair.planfile import MAGIC, Reader, Writer
+
+_MARK = struct.Struct("<III")
+"""Block + 1 (so that a preallocated zero is none), count, CRC-32 of the marks."""
+
+
+class PausedContainer(Struct, frozen=True, kw_only=True):
+    """``engine`` is an endpoint as ``--host`` takes it."""
+
+    engine: str
+    id: str
+    name: str
+
+
+class About(Struct, frozen=True, kw_only=True):
+    """``started`` is in seconds since the epoch; ``of`` is the id that an undo undoes."""
+
+    kind: Literal["repair", "undo"]
+    host: str
+    started: float
+    roots: tuple[bytes, ...]
+    command: str = ""
+    container: str = ""
+    remedies: tuple[str, ...] = ()
+    of: str = ""
+
+
+class Status(StrEnum):
+    """PLANNED: nothing was changed.  APPLYING: somebody is at it.  INTERRUPTED: whoever was at it
+    has died.  STOPPED: it ended before its end.
+    """
+
+    PLANNED = "planned"
+    APPLYING = "applying"
+    INTERRUPTED = "interrupted"
+    DONE = "done"
+    STOPPED = "stopped"
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """A journal as ``history`` shows it.  ``damaged`` says why it cannot be read."""
+
+    id: str
+    about: About
+    status: Status
+    summary: Summary | None = None
+    outcome: Outcome | None = None
+    paused: tuple[PausedContainer, ...] = ()
+    undone_by: str = ""
+    damaged: str = ""
+
+
+class Ready(Struct, frozen=True, kw_only=True):
+    """What is stored beside a plan that is complete."""
+
+    summary: Summary
+    asked: Asked
+
+
+class Journal:
+    """One repair.  A context manager: leaving it lets the locks go, and removes it if nothing was
+    changed.
+    """
+
+    def __init__(
+        self, directory: str, id_: str, about: About, held: list[int], active: str
+    ) -> None:
+        self.directory = directory
+        self.id = id_
+        self.about = about
+        self.asked = Asked()
+        self.at: bytes | None = None
+        self.ready = False
+        self._held = held
+        self._active = active
+        self._started = False
+        self._marks = -1
+        self._marks_at = 0
+
+    @classmethod
+    def scratch(cls, about: About) -> Self:
+        """A plan that is only to be shown: in a directory that goes away."""
+        try:
+            return cls(tempfile.mkdtemp(prefix="permdoctor-"), "", about, [], "")
+        except OSError as e:
+            raise CannotRepairError(f"no place for a plan: {e.strerror}") from e
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._marks >= 0:
+            os.close(self._marks)
+            self._marks = -1
+        if self._active:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._active)
+        if not self._started:
+            shutil.rmtree(self.directory, ignore_errors=True)
+        for fd in self._held:
+            os.close(fd)
+        self._held.clear()
+
+    # --- the plan ---
+
+    @property
+    def plan(self) -> str:
+        return os.path.join(self.directory, "plan")
+
+    def begin_plan(self) -> None:
+        """An empty plan file."""
+        with writing(self.directory):
+            fd = os.open(self.plan, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(fd, MAGIC)
+            finally:
+                os.close(fd)
+
+    def end_plan(self, summary: Summary, asked: Asked) -> None:
+        """The plan is complete: everything of it is on the disk when this returns."""
+        self.asked = asked
+        with writing(self.directory):
+            fd = os.open(self.plan, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            try:
+                Writer(fd, 0).end()
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            if not summary.stopped:
+                store(self.directory, "summary", Ready(summary=summary, asked=asked))
+                self.ready = True
+
+    def adopt(self, fd: int, begin: int, end: int, summary: Summary, asked: Asked) -> None:
+        """A complete plan that lies in another file, from byte ``begin`` to ``end``."""
+        self.asked = asked
+        with writing(self.directory):
+            out = os.open(self.plan, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                while begin < end and (data := os.pread(fd, min(1 << 20, end - begin), begin)):
+                    begin += len(data)
+                    while data:
+                        data = data[os.write(out, data) :]
+                os.fsync(out)
+            finally:
+                os.close(out)
+            store(self.directory, "summary", Ready(summary=summary, asked=asked))
+        self.ready = True
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Reader]:
+        """Raises ``Damaged``."""
+        with open_plan(self.directory, self.id) as reader:
+            yield reader
+
+    # --- doing it ---
+
+    def pausing(self, containers: tuple[PausedContainer, ...]) -> None:
+        """Written down before the first of them is paused."""
+        with writing(self.directory):
+            store(self.directory, "paused", containers)
+            self._activate()
+
+    def start(self, marks: int) -> None:
+        """Room for so many bytes of marks; from here on something may be changed."""
+        with writing(self.directory):
+            path = os.path.join(self.directory, "marks")
+            self._marks = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if marks:
+                os.posix_fallocate(self._marks, 0, marks)
+            os.fsync(self._marks)
+            self._activate()
+
+    def _activate(self) -> None:
+        self._started = True
+        if self._active:
+            os.close(os.open(self._active, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            sync_dir(os.path.dirname(self._active))
+        sync_dir(self.directory)
+
+    def mark(self, block: int, marks: bytes) -> None:
+        """What became of a block.  Its room was made before; a failure loses only this mark."""
+        head = _MARK.pack(block + 1, len(marks), zlib.crc32(marks, block))
+        with contextlib.suppress(OSError):
+            self._marks_at += os.pwrite(self._marks, head + marks, self._marks_at)
+
+    def finish(self, outcome: Outcome) -> None:
+        with contextlib.suppress(OSError):
+            os.fdatasync(self._marks)
+        with contextlib.suppress(OSError):
+            store(self.directory, "outcome", outcome)
+
+
+@contextlib.contextmanager
+def open_plan(directory: str, id_: str) -> Iterator[Reader]:
+    path = os.path.join(directory, "plan")
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as e:
+        raise CannotRepairError(f"cannot read the plan of {id_ or path}: {e.strerror}") from e
+    try:
+        yield Reader(fd, f"the plan of {id_}" if id_ else "the plan")
+    finally:
+        os.close(fd)
+
+
+def read_marks(directory: str) -> dict[int, bytes]:
+    """Up to the first that is not whole."""
+    try:
+        with open(os.path.join(directory, "marks"), "rb") as f:
+            data = f.read()
+    except FileNotFoundError:
+        return {}
+    found: dict[int, bytes] = {}
+    at = 0
+    while at + _MARK.size <= len(data):
+        block, count, crc = _MARK.unpack_from(data, at)
+        marks = data[at + _MARK.size : at + _MARK.size + count]
+        if not block or len(marks) != count or zlib.crc32(marks, block - 1) != crc:
+            break
+        found[block - 1] = marks
+        at += _MARK.size + count
+    return found

@@ -1,0 +1,144 @@
+"""The directories of a plan, opened again: each from its root, by descriptor, and proved to be the
+one that the plan knows.
+"""
+
+from __future__ import annotations
+
+import os
+
+from permdoctor.host import syscalls
+from permdoctor.host.dirs import OpenDirs
+from permdoctor.host.entries import Facts, Node
+from permdoctor.kernel.text import printable
+from permdoctor.repair.options import Asked, CannotRepairError
+from permdoctor.repair.planfile import NO_DIR, Dir, Reader
+from permdoctor.repair.root import OpenRoot, open_root
+from permdoctor.repair.syscalls import RESOLVE
+
+_NOTHING = Facts(0, 0, 0)
+_MOST_NODES = 1 << 16
+_AGAIN_LEVELS = 64
+"""How far above a directory the way to it is walked again."""
+
+
+class Elsewhere(Exception):  # noqa: N818 - it says where the directory is
+    """The path leads to nothing, or to another directory than when the plan was made."""
+
+
+class PlannedDirs:
+    """Directories by segment and number; used by one process.
+
+    ``at`` stands for the path of the only root, when the tree has been moved.
+    """
+
+    def __init__(self, reader: Reader, asked: Asked, at: bytes | None = None) -> None:
+        self._reader = reader
+        self._asked = asked
+        self._at = at
+        self._roots: dict[bytes, OpenRoot] = {}
+        self._nodes: dict[tuple[int, int], Node] = {}
+        self._known: dict[Node, Dir] = {}
+        self._open = OpenDirs()
+
+    def root(self, segment: int) -> OpenRoot:
+        """Raises ``CannotRepairError`` and ``UsageError`` as ``open_root`` does."""
+        planned = self._reader.root(segment)
+        path = self._at or planned.path
+        if path not in self._roots:
+            held = open_root(path, asked=self._asked)
+            if (held.root.ino, held.root.btime) != (planned.ino, planned.btime):
+                os.close(held.fd)
+                raise CannotRepairError(
+                    f"{printable(path)} is another directory than when the plan was made",
+                    hint="make a new plan",
+                )
+            self._roots[path] = held
+        return self._roots[path]
+
+    def open(self, segment: int, number: int) -> int:
+        """An O_PATH descriptor, to be used until the next call.  Raises :class:`Elsewhere`."""
+        if number == NO_DIR:
+            return self.root(segment).fd
+        node = self._node(segment, number)
+        try:
+            fd = self._open.open(node)
+            found = syscalls.statx(fd)
+        except OSError as e:
+            raise Elsewhere(os.strerror(e.errno or 0)) from None
+        planned = self._known[node]
+        if (found.ino, found.btime) != (planned.ino, planned.btime):
+            self.forget()
+            raise Elsewhere("its directory was replaced")
+        return fd
+
+    def still_there(self, segment: int, number: int) -> bool:
+        """Whether the same way still leads to the directory opened last."""
+        if number in (0, NO_DIR):
+            return True
+        node = self._node(segment, number)
+        parts: list[bytes] = []
+        at = node
+        while at.parent is not None and (at is node or at.fd < 0 or len(parts) < _AGAIN_LEVELS):
+            parts.append(at.name)
+            at = at.parent
+        fd = at.fd
+        held = -1
+        try:
+            for name in reversed(parts):
+                below = syscalls.openat2(
+                    fd, name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, RESOLVE
+                )
+                if held >= 0:
+                    os.close(held)
+                fd = held = below
+            return os.path.samestat(os.fstat(fd), os.fstat(node.fd))
+        except OSError:
+            return False
+        finally:
+            if held >= 0:
+                os.close(held)
+
+    def path(self, segment: int, number: int, name: bytes) -> bytes:
+        """Relative to the root; the root itself is ``.``."""
+        if number == NO_DIR:
+            return b"."
+        parts = [name]
+        while number:
+            entry = self._reader.dir(segment, number)
+            if entry.name != b".":
+                parts.append(entry.name)
+            number = entry.parent
+        return b"/".join(reversed(parts))
+
+    def forget(self) -> None:
+        """Close all directories."""
+        self._open.close()
+        self._nodes.clear()
+        self._known.clear()
+
+    def close(self) -> None:
+        self.forget()
+        for held in self._roots.values():
+            os.close(held.fd)
+        self._roots.clear()
+
+    def _node(self, segment: int, number: int) -> Node:
+        if len(self._nodes) > _MOST_NODES:
+            self.forget()
+        way: list[Dir] = []
+        while (segment, number) not in self._nodes:
+            entry = self._reader.dir(segment, number)
+            way.append(entry)
+            if not number:
+                break
+            if entry.parent >= number:
+                raise Elsewhere("the plan is damaged")
+            number = entry.parent
+        for entry in reversed(way):
+            if not entry.number:
+                node = Node.root_of(self.root(segment).fd, _NOTHING)
+            else:
+                node = Node(self._nodes[segment, entry.parent], entry.name, _NOTHING)
+            self._nodes[segment, entry.number] = node
+            self._known[node] = entry
+        return self._nodes[segment, way[0].number if way else number]

@@ -1,0 +1,224 @@
+"""All journals of this host: a new one with its locks, one by its id, the interrupted ones."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import fcntl
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from permdoctor.diagnosis.plan import Outcome
+from permdoctor.errors import PermdoctorError, UsageError
+from permdoctor.host.deadline import Giveup
+from permdoctor.kernel.mountinfo import is_beneath
+from permdoctor.kernel.text import printable
+from permdoctor.repair.files import flock, load, must_be_ours, store, sync_dir, writing
+from permdoctor.repair.journal import (
+    About,
+    Journal,
+    PausedContainer,
+    Ready,
+    Record,
+    Status,
+    open_plan,
+    read_marks,
+)
+from permdoctor.repair.options import Asked, CannotRepairError
+from permdoctor.repair.planfile import Reader
+from permdoctor.repair.root import Identity, lineage
+
+_LOOK_SECONDS = 5.0
+
+
+class Busy(CannotRepairError):  # noqa: N818 - it is a state of the tree
+    """Somebody repairs this tree, or one that overlaps it."""
+
+
+class Store:
+    """All journals of this host, below one directory."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+
+    def _at(self, *parts: str) -> str:
+        return os.path.join(self.directory, *parts)
+
+    def begin(self, about: About) -> Journal:
+        """A new journal, with the locks of its roots.
+
+        Raises :class:`Busy` naming the holder; ``CannotRepairError`` where nothing can be written
+        or a root cannot be looked at.
+        """
+        id_ = (
+            time.strftime("%Y%m%d-%H%M%S", time.gmtime(about.started)) + f"-{secrets.token_hex(2)}"
+        )
+        directory = self._at("journal", id_)
+        held: list[int] = []
+        try:
+            with writing(self.directory):
+                for each in ("", "locks", "active", "journal"):
+                    os.makedirs(self._at(each), 0o700, exist_ok=True)
+                must_be_ours(self.directory)
+            held += self._lock(about.roots)
+            with writing(self.directory):
+                self._sweep()
+                os.mkdir(directory, 0o700)
+                store(directory, "about", about)
+                held.append(flock(os.path.join(directory, "about"), fcntl.LOCK_EX))
+                sync_dir(self._at("journal"))
+        except BaseException:
+            for fd in held:
+                os.close(fd)
+            raise
+        return Journal(directory, id_, about, held, self._at("active", id_))
+
+    @staticmethod
+    def scratch(about: About) -> Journal:
+        """A plan that is only to be shown; needs no rights here."""
+        return Journal.scratch(about)
+
+    def _lock(self, roots: tuple[bytes, ...]) -> list[int]:
+        """Exclusive on each root, shared on everything above: overlapping trees exclude each
+        other, others do not.
+        """
+        exclusive: set[Identity] = set()
+        shared: set[Identity] = set()
+        with Giveup() as worker:
+            for root in roots:
+                own, above = worker.call(lineage, root, seconds=_LOOK_SECONDS)
+                exclusive.add(own)
+                shared.update(above)
+        held: list[int] = []
+        try:
+            for dev, ino in sorted(exclusive | shared):
+                path = self._at("locks", f"{dev}-{ino}")
+                kind = fcntl.LOCK_EX if (dev, ino) in exclusive else fcntl.LOCK_SH
+                with writing(self.directory):
+                    fd = flock(path, kind)
+                if fd < 0:
+                    raise self._busy(roots)
+                held.append(fd)
+        except BaseException:
+            for fd in held:
+                os.close(fd)
+            raise
+        return held
+
+    def _busy(self, roots: tuple[bytes, ...]) -> Busy:
+        who = "somebody"
+        for record in self.records():
+            overlap = any(
+                is_beneath(a, b) or is_beneath(b, a) for a in roots for b in record.about.roots
+            )
+            if overlap and self._alive(record.id):
+                who = f"{record.about.kind} {record.id}"
+        shown = ", ".join(printable(r) for r in roots)
+        return Busy(f"{shown} is being repaired by {who}", hint="try again when it has ended")
+
+    def _alive(self, id_: str) -> bool:
+        """Whether somebody holds this journal."""
+        try:
+            fd = flock(self._at("journal", id_, "about"), fcntl.LOCK_EX, create=False)
+        except OSError:
+            return False
+        if fd >= 0:
+            os.close(fd)
+        return fd < 0
+
+    def _sweep(self) -> None:
+        """Plans of those who died before they changed anything."""
+        for id_ in os.listdir(self._at("journal")):
+            directory = self._at("journal", id_)
+            begun = os.path.lexists(os.path.join(directory, "marks"))
+            old = os.stat(directory).st_mtime < time.time() - 60
+            if begun or os.path.lexists(self._at("active", id_)) or not old or self._alive(id_):
+                continue
+            shutil.rmtree(directory, ignore_errors=True)
+
+    # --- looking back ---
+
+    def records(self) -> tuple[Record, ...]:
+        """All of them, the newest last."""
+        try:
+            ids = sorted(os.listdir(self._at("journal")))
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
+        except OSError as e:
+            raise CannotRepairError(
+                f"cannot read the journals in {printable(self.directory)}: {e.strerror}"
+            ) from e
+        found = [self._record(i) for i in ids]
+        undone = {r.about.of: r.id for r in found if r.about.of and r.status is not Status.PLANNED}
+        return tuple(replace(r, undone_by=undone.get(r.id, "")) for r in found)
+
+    def _record(self, id_: str) -> Record:
+        directory = self._at("journal", id_)
+        try:
+            about = load(directory, "about", About)
+            if about is None:
+                raise CannotRepairError("it has no beginning")
+            ready = load(directory, "summary", Ready)
+            outcome = load(directory, "outcome", Outcome)
+            paused = load(directory, "paused", tuple[PausedContainer, ...])
+        except PermdoctorError as e:
+            nobody = About(kind="repair", host="", started=0.0, roots=())
+            return Record(id=id_, about=nobody, status=Status.STOPPED, damaged=e.message)
+        return Record(
+            id=id_,
+            about=about,
+            status=self._status(id_, outcome),
+            summary=None if ready is None else ready.summary,
+            outcome=outcome,
+            paused=paused or (),
+        )
+
+    def _status(self, id_: str, outcome: Outcome | None) -> Status:
+        if outcome is not None:
+            return Status.STOPPED if outcome.stopped else Status.DONE
+        if not os.path.lexists(self._at("journal", id_, "marks")):
+            return Status.PLANNED
+        return Status.APPLYING if self._alive(id_) else Status.INTERRUPTED
+
+    def find(self, name: str) -> Record:
+        """By id, or its beginning or end where only one has it.  Raises ``UsageError``."""
+        records = self.records()
+        found = [r for r in records if r.id == name] or [
+            r for r in records if name and (r.id.startswith(name) or r.id.endswith(name))
+        ]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ids = ", ".join(r.id for r in found[-3:])
+            raise UsageError(f"{printable(name)} fits {len(found)} repairs: {ids}")
+        near = difflib.get_close_matches(name, [r.id for r in records], 1, 0.5)
+        hint = f"did you mean {near[0]}?" if near else "`permdoctor history` lists them"
+        raise UsageError(f"there is no repair {printable(name)}", hint=hint)
+
+    def interrupted(self) -> tuple[Record, ...]:
+        """Those whose holder died while something may have been half done, or paused."""
+        try:
+            ids = sorted(os.listdir(self._at("active")))
+        except OSError:
+            return ()
+        return tuple(self._record(i) for i in ids if not self._alive(i))
+
+    def mark_interrupted(self, id_: str) -> None:
+        """It was told, and its containers run again."""
+        with writing(self.directory), contextlib.suppress(FileNotFoundError):
+            os.unlink(self._at("active", id_))
+
+    @contextlib.contextmanager
+    def reading(self, record: Record) -> Iterator[tuple[Reader, dict[int, bytes], Asked]]:
+        """A journal's plan and marks by block.  Raises ``Damaged``."""
+        directory = self._at("journal", record.id)
+        ready = load(directory, "summary", Ready)
+        if ready is None:
+            raise CannotRepairError(f"repair {record.id} changed nothing: its plan has no end")
+        with open_plan(directory, record.id) as reader:
+            yield reader, read_marks(directory), ready.asked

@@ -1,0 +1,255 @@
+"""The way back: the plan that undoes what a journal says was done.
+
+Each entry is looked for where it was.  In the state that the repair left (after a crash: in any
+state on the way there) it is put into the new plan, back to what it was; in the state from before
+there is nothing to do; in any other state somebody has changed it since, and it is left.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from permdoctor.diagnosis.plan import SAMPLES, Left, Outcome, Reason, Summary, TreePlan
+from permdoctor.host.deadline import Giveup
+from permdoctor.host.entries import Counters
+from permdoctor.kernel.mount import Mount
+from permdoctor.repair.change import Mark
+from permdoctor.repair.journal import Journal, Record
+from permdoctor.repair.look import FLAGS, Looker, Row, bare_state, fresh_ones, with_xattrs
+from permdoctor.repair.options import CannotRepairError, Limits
+from permdoctor.repair.planfile import ENTRY, NO_DIR, Block, Reader, Writer
+from permdoctor.repair.reach import Elsewhere, PlannedDirs
+from permdoctor.repair.rules import Decided, tree_plan
+from permdoctor.repair.state import State, passed, same
+from permdoctor.repair.store import Store
+from permdoctor.repair.syscalls import list_sizes
+
+_UNTOUCHED = frozenset(
+    {Mark.ALREADY, Mark.CHANGED, Mark.GONE, Mark.HARD_LINKS, Mark.FRESH, Mark.NOT_REACHED}
+)
+"""Marks of entries that the repair did not change."""
+
+
+def survey_undo(
+    journal: Journal,
+    of: Record,
+    store: Store,
+    limits: Limits,
+    at: bytes | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Summary, Outcome]:
+    """Write the plan that undoes ``of``; with it, what is not in it: entries that are as they were
+    (``already``), and those that were changed since (``left``).
+
+    ``at`` is where the tree is now, if it was moved (one root only).  Raises ``CannotRepairError``.
+    """
+    if of.damaged:
+        raise CannotRepairError(f"repair {of.id} cannot be undone: {of.damaged}")
+    if at is not None and len(of.about.roots) > 1:
+        raise CannotRepairError(
+            f"repair {of.id} has {len(of.about.roots)} roots: --at is for those with one"
+        )
+    journal.begin_plan()
+    with store.reading(of) as (reader, _, asked), Giveup() as worker:
+        planned = reader.count
+        survey = worker.call(
+            undo_plan,
+            store,
+            of,
+            journal.plan,
+            at,
+            seconds=limits.deadline,
+            progress=progress or (lambda _: None),
+        )
+    trees, left, already = survey
+    summary = Summary(trees=trees)
+    journal.at = at
+    journal.end_plan(summary, asked)
+    return summary, Outcome(planned=planned, applied=0, already=already, left=left)
+
+
+def undo_plan(
+    store: Store,
+    of: Record,
+    plan: str,
+    at: bytes | None,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[tuple[TreePlan, ...], tuple[Left, ...], int]:
+    """For a worker: append the inverse of a journal to ``plan``."""
+    fd = os.open(plan, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        with store.reading(of) as (reader, marks, asked):
+            inverse = Inverse(reader, marks, PlannedDirs(reader, asked, at), fd)
+            for n, block in enumerate(reader.blocks):
+                inverse.block(block)
+                if progress is not None and n % 8 == 0:
+                    progress(inverse.seen)
+            return inverse.result()
+    finally:
+        os.close(fd)
+
+
+class Inverse:
+    """Looks at the entries of a plan, and writes the one that leads back."""
+
+    def __init__(self, reader: Reader, marks: dict[int, bytes], dirs: PlannedDirs, fd: int) -> None:
+        self.seen = 0
+        self._reader = reader
+        self._marks = marks
+        self._dirs = dirs
+        self._looker = Looker()
+        self._writers: dict[int, Writer] = {}
+        self._fd = fd
+        self._classes: dict[tuple[int, State, State], int] = {}
+        self._found: dict[bytes, Counter[tuple[State, State]]] = {}
+        self._samples: dict[tuple[bytes, State, State], list[bytes]] = {}
+        self._mounts: dict[bytes, Mount] = {}
+        self._left: dict[tuple[Reason, str], list[bytes]] = {}
+        self._left_counts: Counter[tuple[Reason, str]] = Counter()
+        self._already = 0
+
+    def block(self, block: Block) -> None:
+        entries, names = self._reader.entries(block)
+        marks = self._marks.get(block.where, bytes(len(names)))
+        self.seen += len(names)
+        wanted = [i for i, m in enumerate(marks) if m not in _UNTOUCHED]
+        if not wanted:
+            return
+        try:
+            rows, states = self._look(block, [names[i] for i in wanted])
+        except Elsewhere as e:
+            for i in wanted:
+                self._leave(block, names[i], Reason.GONE, str(e))
+            return
+        packed: list[bytes] = []
+        chosen: list[bytes] = []
+        for i, row, state in zip(wanted, rows, states, strict=True):
+            target = self._judge(block, entries[i], names[i], marks[i], row, state)
+            if target is not None and row is not None and state is not None:
+                number = self._class(block, names[i], state, target)
+                packed.append(ENTRY.pack(number, *row[3:]))
+                chosen.append(names[i])
+        if packed:
+            self._writer(block.segment).block(
+                block.dir, block.depth, block.dirs, packed, b"\0".join(chosen)
+            )
+
+    def _look(
+        self, block: Block, names: list[bytes]
+    ) -> tuple[list[Row | None], list[State | None]]:
+        """Row and whole state of each name, ``None`` where there is none.  Raises ``Elsewhere``,
+        and as ``open_root`` does.
+        """
+        fd = self._dirs.open(block.segment, block.dir)
+        if block.dir == NO_DIR:
+            names = [b""]
+        rows = self._looker.rows(fd, names)
+        fresh = set(fresh_ones(rows))
+        if block.dir != NO_DIR:
+            os.fchdir(fd)
+        sizes = list_sizes(names)
+        states: list[State | None] = []
+        for i, (name, row, size) in enumerate(zip(names, rows, sizes, strict=True)):
+            if row is None:
+                states.append(None)
+                continue
+            state = bare_state(row, unsteady=i in fresh)
+            if size or not name:
+                try:
+                    state = with_xattrs(state, name or b"/proc/self/fd/%d" % fd)
+                except OSError:
+                    state = replace(state, unsteady=True)
+            states.append(state)
+        return rows, states
+
+    def _judge(
+        self,
+        block: Block,
+        entry: tuple[int, ...],
+        name: bytes,
+        mark: int,
+        row: Row | None,
+        state: State | None,
+    ) -> State | None:
+        """The state to go back to; ``None`` where there is nothing to do, or it is left."""
+        if row is None or state is None:
+            self._leave(block, name, Reason.GONE)
+            return None
+        if row[3:6] != entry[1:4]:
+            self._leave(block, name, Reason.GONE, "another file has its name")
+            return None
+        cls = self._reader.cls(block.segment, entry[0])
+        if same(state, cls.before):
+            self._already += 1
+            return None
+        if not same(state, cls.after) and (
+            mark == Mark.APPLIED or not passed(state, cls.before, cls.after)
+        ):
+            self._leave(block, name, Reason.CHANGED)
+            return None
+        if row[0] & FLAGS:
+            self._leave(block, name, Reason.FLAGS)
+            return None
+        if state.linked or state.unsteady:
+            self._leave(block, name, Reason.HARD_LINKS if state.linked else Reason.FRESH)
+            return None
+        old = cls.before
+        return replace(
+            state,
+            uid=old.uid,
+            gid=old.gid,
+            mode=old.mode,
+            acl=old.acl,
+            default=old.default,
+            caps=old.caps,
+        )
+
+    def _class(self, block: Block, name: bytes, state: State, target: State) -> int:
+        key = (block.segment, state, target)
+        number = self._classes.get(key)
+        if number is None:
+            number = self._classes[key] = len(self._classes)
+            self._writer(block.segment).cls(number, state, target)
+        root = self._dirs.root(block.segment)
+        path = root.root.path
+        self._mounts[path] = root.mount
+        self._found.setdefault(path, Counter())[state, target] += 1
+        samples = self._samples.setdefault((path, state, target), [])
+        if len(samples) < SAMPLES:
+            samples.append(self._dirs.path(block.segment, block.dir, name))
+        return number
+
+    def _leave(self, block: Block, name: bytes, reason: Reason, detail: str = "") -> None:
+        self._left_counts[reason, detail] += 1
+        samples = self._left.setdefault((reason, detail), [])
+        if len(samples) < SAMPLES:
+            samples.append(self._dirs.path(block.segment, block.dir, name))
+
+    def _writer(self, segment: int) -> Writer:
+        """Of the same segment as in the old plan; it begins with its root and its directories."""
+        if segment not in self._writers:
+            writer = self._writers[segment] = Writer(self._fd, segment)
+            writer.root(self._dirs.root(segment).root)
+            for entry in self._reader.dirs(segment):
+                writer.dir(entry)
+        return self._writers[segment]
+
+    def result(self) -> tuple[tuple[TreePlan, ...], tuple[Left, ...], int]:
+        for writer in self._writers.values():
+            writer.flush()
+        trees = []
+        for path, counts in self._found.items():
+            found = [
+                Decided(a, b, n, tuple(self._samples[path, a, b])) for (a, b), n in counts.items()
+            ]
+            entries = Counters(entries=self.seen - 1)
+            trees.append(tree_plan(path, self._mounts[path], found, entries))
+        left = tuple(
+            Left(reason=reason, detail=detail, count=n, samples=tuple(self._left[reason, detail]))
+            for (reason, detail), n in self._left_counts.items()
+        )
+        return tuple(trees), left, self._already

@@ -1,24 +1,45 @@
 """Who gains what by a plan, and who loses what: its changes put to the rules for everybody.
 
 Everybody is: the container's processes, other containers that mount the same, the account that
-owns the mount, and whoever owns an entry now.  Root of the host is left out: nothing changes for
-it.  Rights on the entries themselves are judged, not the way to them.
+owns the mount, who asks, and whoever owns an entry now.  Root of the host is left out: nothing
+changes for it.  Rights on the entries themselves are judged, not the way to them.
+
+A plan may have thousands of kinds of entries and there may be 64 people: each is asked once about
+all inodes that are the same *to it* (:func:`_as_seen_by`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from enum import StrEnum
 
 from msgspec import Struct
 
-from permdoctor.diagnosis.facts import Facts
-from permdoctor.diagnosis.plan import Summary
+from permdoctor.diagnosis.facts import Facts, HostUsers, Neighbour
+from permdoctor.diagnosis.judge import Phase, ask, rights
+from permdoctor.diagnosis.parties import users_of
+from permdoctor.diagnosis.plan import SAMPLES, Change, Summary, TreePlan
+from permdoctor.kernel.acl import Acl, AclEntry, Tag
+from permdoctor.kernel.cred import Cred
+from permdoctor.kernel.ids import ID_MAX, Kgid, Kuid
+from permdoctor.kernel.inode import Inode
+from permdoctor.kernel.mount import Mount
+from permdoctor.kernel.mountinfo import is_beneath
+from permdoctor.kernel.text import printable
+
+MOST_PEOPLE = 64
+MOST_OWNERS = 16
+"""So many owners of entries, those of the most entries, are judged besides the people known."""
 
 
 class Right(StrEnum):
-    """WRITE of a directory is to create and delete in it; OWN is chmod and chown."""
+    """WRITE of a directory is to create and delete in it, SEARCH to pass through it (it is part of
+    READ); OWN is chmod and chown.
+    """
 
     READ = "read"
+    SEARCH = "search"
     WRITE = "write"
     OWN = "own"
 
@@ -37,6 +58,145 @@ class Effect(Struct, frozen=True, kw_only=True):
     samples: tuple[bytes, ...]
 
 
-def effects(summary: Summary, facts: Facts | None = None) -> tuple[Effect, ...]:
-    """Losses first, then by count.  Without ``facts`` only owners by their number are judged."""
-    raise NotImplementedError
+def effects(
+    summary: Summary, facts: Facts | None = None, users: HostUsers | None = None
+) -> tuple[Effect, ...]:
+    """Losses first, then by count.
+
+    ``users`` are names of host ids beside those of the facts.  Without ``facts`` only the owners of
+    entries are judged.
+    """
+    found = [e for tree in summary.trees for e in _of_tree(tree, facts, users or HostUsers())]
+    return tuple(sorted(found, key=lambda e: (not e.loses, -e.count, e.path, e.who)))
+
+
+class _Person(Struct, frozen=True, kw_only=True):
+    who: str
+    cred: Cred
+    mount: Mount
+
+
+def _of_tree(tree: TreePlan, facts: Facts | None, users: HostUsers) -> Iterator[Effect]:
+    people = list(_people(tree.path, facts, users))
+    names = dict((*(facts.users.users if facts is not None else ()), *users.users))
+    owners = tuple(_owners(tree, {p.cred.fsuid for p in people}, names))
+    for person in (*owners, *people[: MOST_PEOPLE - len(owners)]):
+        yield from _of_person(tree, person)
+
+
+def _of_person(tree: TreePlan, person: _Person) -> Iterator[Effect]:
+    judged: dict[_Key, frozenset[Right]] = {}
+
+    def held(inode: Inode) -> frozenset[Right]:
+        key = _as_seen_by(person.cred, inode)
+        if key not in judged:
+            judged[key] = _rights(person, inode)
+        return judged[key]
+
+    alike: dict[tuple[tuple[Right, ...], tuple[Right, ...]], list[Change]] = {}
+    for change in tree.changes:
+        before, after = held(change.before), held(change.after)
+        if before != after:
+            key = (_in_order(after - before), _in_order(before - after))
+            alike.setdefault(key, []).append(change)
+    for (gains, loses), changes in alike.items():
+        yield Effect(
+            who=person.who,
+            path=tree.path,
+            gains=gains,
+            loses=loses,
+            count=sum(c.count for c in changes),
+            samples=tuple(s for c in changes for s in c.samples)[:SAMPLES],
+        )
+
+
+_RIGHT = {
+    Phase.READ: Right.READ,
+    Phase.WRITE: Right.WRITE,
+    Phase.CREATE: Right.WRITE,
+    Phase.OWN: Right.OWN,
+}
+
+
+def _rights(person: _Person, inode: Inode) -> frozenset[Right]:
+    held = {_RIGHT[p] for p in rights(person.cred, inode, person.mount)}
+    if inode.is_dir and ask(person.cred, inode, person.mount, Phase.WALK).allowed:
+        held.add(Right.SEARCH)
+    return frozenset(held)
+
+
+def _in_order(of: frozenset[Right]) -> tuple[Right, ...]:
+    """Without SEARCH where READ says it."""
+    return tuple(r for r in Right if r in of and not (r is Right.SEARCH and Right.READ in of))
+
+
+_Key = tuple[object, ...]
+
+
+def _as_seen_by(cred: Cred, inode: Inode) -> _Key:
+    """Equal for inodes about which every rule gives these credentials the same answer.
+
+    Of the ids it matters whether they are its own and whether its namespace maps them, of an ACL
+    the entries that match it; set-id and sticky bits decide nothing about the inode itself.
+    """
+    ns, uid, gid = cred.userns, inode.uid, inode.gid
+    return (
+        inode.type,
+        inode.mode & 0o777,
+        (uid is None, uid == cred.fsuid, ns.has_uid(uid)),
+        (gid is None, cred.in_group(gid), ns.has_gid(gid)),
+        None if inode.acl is None else _matching(cred, inode.acl),
+        inode.immutable,
+        inode.append_only,
+        inode.nlink == 0,
+    )
+
+
+def _matching(cred: Cred, acl: Acl) -> tuple[AclEntry, ...]:
+    """The entries that may decide for these credentials."""
+    return tuple(
+        e
+        for e in acl.entries
+        if e.tag not in (Tag.USER, Tag.GROUP)
+        or (e.tag is Tag.USER and e.id == cred.fsuid)
+        or (e.tag is Tag.GROUP and e.id is not None and cred.in_group(Kgid(e.id)))
+    )
+
+
+# -- everybody ---------------------------------------------------------------------------------
+
+
+def _people(path: bytes, facts: Facts | None, users: HostUsers) -> Iterator[_Person]:
+    """Who is known to use the tree, each once, as who mounts it writable if it does."""
+    seen: set[tuple[str, Cred]] = set()
+    for n in sorted(_users(path, facts), key=lambda n: not n.rw):
+        if (n.who, n.cred_of.cred) not in seen:
+            seen.add((n.who, n.cred_of.cred))
+            yield _Person(who=n.who, cred=n.cred_of.cred, mount=n.mount)
+    logins = (*(facts.users.logins if facts is not None else ()), *users.logins)
+    known = {cred.fsuid for _, cred in seen}
+    for login in dict.fromkeys(logins):
+        if login.cred.fsuid and login.cred.fsuid not in known:
+            who = f"{printable(login.host_user)} ({login.cred.fsuid})"
+            yield _Person(who=who, cred=login.cred, mount=Mount())
+
+
+def _users(path: bytes, facts: Facts | None) -> list[Neighbour]:
+    """Of the mount on which the tree lies, or of those that lie in the tree."""
+    if facts is None:
+        return []
+    sources = {b.bind.host_path for b in facts.binds if b.bind.host_path is not None}
+    above = [s for s in sources if is_beneath(path, s)]
+    below = sorted(s for s in sources if is_beneath(s, path))
+    return [n for s in ([max(above, key=len)] if above else below) for n in users_of(facts, s)]
+
+
+def _owners(tree: TreePlan, known: set[Kuid], names: dict[int, str]) -> Iterator[_Person]:
+    """Who owns entries that are given away and is not known yet: as a number in no group."""
+    owned: Counter[Kuid] = Counter()
+    for c in tree.changes:
+        if c.before.uid and c.before.uid != c.after.uid and c.before.uid not in known:
+            owned[c.before.uid] += c.count
+    for uid, _ in owned.most_common(MOST_OWNERS):
+        who = f"{printable(names[uid])} ({uid})" if uid in names else f"uid {uid}"
+        yield _Person(who=who, cred=Cred(fsuid=uid, fsgid=Kgid(ID_MAX)), mount=Mount())

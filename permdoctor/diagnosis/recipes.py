@@ -200,6 +200,25 @@ class UserEntry(Grant, frozen=True, kw_only=True):
         return edits.set_entry(inode, Tag.USER, uid, self.bits(inode) | had)
 
 
+def object_recipes(claim: Claim) -> tuple[Grant, ...]:
+    """Everything that repairs one object, in the order in which it is to be tried; what is a
+    user's is not given away.
+    """
+    return (
+        OwnerBits(name="chmod-owner", scope=Scope.ROOT, claim=claim),
+        GroupBits(name="chmod-group", scope=Scope.ROOT, claim=claim),
+        Give(
+            name="chown-directory",
+            scope=Scope.ROOT,
+            claim=claim,
+            gid=claim.cred.fsgid,
+            of=frozenset({0}),
+            bits_too=True,
+        ),
+        UserEntry(name="acl-user", scope=Scope.ROOT, claim=claim),
+    )
+
+
 class SharedGroup(Grant, frozen=True, kw_only=True):
     """One group for all who write into a directory, inherited by what they make.
 

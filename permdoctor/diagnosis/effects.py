@@ -4,8 +4,8 @@ Everybody is: the container's processes, other containers that mount the same, t
 owns the mount, who asks, and whoever owns an entry now.  Root of the host is left out: nothing
 changes for it.  Rights on the entries themselves are judged, not the way to them.
 
-A plan may have thousands of kinds of entries and there may be 64 people: each is asked once about
-all inodes that are the same *to it* (:func:`_as_seen_by`).
+A plan may have thousands of kinds of entries and there may be 64 people: the rules are asked once
+for all inodes and people that stand in the same relation (:class:`_Relation`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from permdoctor.diagnosis.facts import Facts, HostUsers, Neighbour
 from permdoctor.diagnosis.judge import Phase, ask, rights
 from permdoctor.diagnosis.parties import users_of
 from permdoctor.diagnosis.plan import SAMPLES, Change, Summary, TreePlan
-from permdoctor.kernel.acl import Acl, AclEntry, Tag
+from permdoctor.kernel.acl import Tag
 from permdoctor.kernel.cred import Cred
 from permdoctor.kernel.ids import ID_MAX, Kgid, Kuid
 from permdoctor.kernel.inode import Inode
@@ -76,38 +76,52 @@ class _Person(Struct, frozen=True, kw_only=True):
     mount: Mount
 
 
+_Key = tuple[object, ...]
+_Judged = dict[_Key, frozenset["Right"]]
+
+
 def _of_tree(tree: TreePlan, facts: Facts | None, users: HostUsers) -> Iterator[Effect]:
     people = list(_people(tree.path, facts, users))
     names = dict((*(facts.users.users if facts is not None else ()), *users.users))
     owners = tuple(_owners(tree, {p.cred.fsuid for p in people}, names))
+    shapes: dict[_Key, int] = {}
+    changes = [(_Seen(c.before, shapes), _Seen(c.after, shapes), c) for c in tree.changes]
+    judged: dict[_Key, _Judged] = {}
     for person in (*owners, *people[: MOST_PEOPLE - len(owners)]):
-        yield from _of_person(tree, person)
+        alike = _alike(changes, person, judged.setdefault(_kind_of(person), {}))
+        for (gains, loses), of in alike.items():
+            yield Effect(
+                who=person.who,
+                path=tree.path,
+                gains=gains,
+                loses=loses,
+                count=sum(c.count for c in of),
+                samples=tuple(s for c in of for s in c.samples)[:SAMPLES],
+            )
 
 
-def _of_person(tree: TreePlan, person: _Person) -> Iterator[Effect]:
-    judged: dict[_Key, frozenset[Right]] = {}
+_Rights = tuple[Right, ...]
 
-    def held(inode: Inode) -> frozenset[Right]:
-        key = _as_seen_by(person.cred, inode)
+
+def _alike(
+    changes: list[tuple[_Seen, _Seen, Change]], person: _Person, judged: _Judged
+) -> dict[tuple[_Rights, _Rights], list[Change]]:
+    """The changes by what the person gains and loses; those that are nothing to it left out."""
+    relation = _Relation(person.cred)
+
+    def held(seen: _Seen) -> frozenset[Right]:
+        key = relation.to(seen)
         if key not in judged:
-            judged[key] = _rights(person, inode)
+            judged[key] = _rights(person, seen.inode)
         return judged[key]
 
-    alike: dict[tuple[tuple[Right, ...], tuple[Right, ...]], list[Change]] = {}
-    for change in tree.changes:
-        before, after = held(change.before), held(change.after)
+    found: dict[tuple[_Rights, _Rights], list[Change]] = {}
+    for old, new, change in changes:
+        before, after = held(old), held(new)
         if before != after:
-            key = (_in_order(after - before), _in_order(before - after))
-            alike.setdefault(key, []).append(change)
-    for (gains, loses), changes in alike.items():
-        yield Effect(
-            who=person.who,
-            path=tree.path,
-            gains=gains,
-            loses=loses,
-            count=sum(c.count for c in changes),
-            samples=tuple(s for c in changes for s in c.samples)[:SAMPLES],
-        )
+            diff = (_in_order(after - before), _in_order(before - after))
+            found.setdefault(diff, []).append(change)
+    return found
 
 
 _RIGHT = {
@@ -130,37 +144,64 @@ def _in_order(of: frozenset[Right]) -> tuple[Right, ...]:
     return tuple(r for r in Right if r in of and not (r is Right.SEARCH and Right.READ in of))
 
 
-_Key = tuple[object, ...]
-
-
-def _as_seen_by(cred: Cred, inode: Inode) -> _Key:
-    """Equal for inodes about which every rule gives these credentials the same answer.
-
-    Of the ids it matters whether they are its own and whether its namespace maps them, of an ACL
-    the entries that match it; set-id and sticky bits decide nothing about the inode itself.
+def _kind_of(person: _Person) -> _Key:
+    """Equal for people to whom every rule gives the same answer about an inode to which they have
+    the same relation: their capabilities, their mount, and whether it can store their ids.
     """
-    ns, uid, gid = cred.userns, inode.uid, inode.gid
-    return (
-        inode.type,
-        inode.mode & 0o777,
-        (uid is None, uid == cred.fsuid, ns.has_uid(uid)),
-        (gid is None, cred.in_group(gid), ns.has_gid(gid)),
-        None if inode.acl is None else _matching(cred, inode.acl),
-        inode.immutable,
-        inode.append_only,
-        inode.nlink == 0,
-    )
+    cred, mount, ns = person.cred, person.mount, person.mount.sb.userns
+    uid, gid = mount.stored_uid(cred.fsuid), mount.stored_gid(cred.fsgid)
+    return (cred.effective, mount, ns.has_uid(uid), ns.has_gid(gid))
 
 
-def _matching(cred: Cred, acl: Acl) -> tuple[AclEntry, ...]:
-    """The entries that may decide for these credentials."""
-    return tuple(
-        e
-        for e in acl.entries
-        if e.tag not in (Tag.USER, Tag.GROUP)
-        or (e.tag is Tag.USER and e.id == cred.fsuid)
-        or (e.tag is Tag.GROUP and e.id is not None and cred.in_group(Kgid(e.id)))
-    )
+class _Seen:
+    """An inode, prepared for being asked about by many.
+
+    ``shape`` is a number for everything but the ids and the named entries of its ACL.
+    """
+
+    __slots__ = ("groups", "inode", "shape", "users")
+
+    def __init__(self, inode: Inode, shapes: dict[_Key, int]) -> None:
+        entries = () if inode.acl is None else inode.acl.entries
+        self.inode = inode
+        self.users = {e.id: e.perm for e in entries if e.tag is Tag.USER}
+        self.groups = {e.id: e.perm for e in entries if e.tag is Tag.GROUP and e.id is not None}
+        shape = (
+            inode.type,
+            inode.mode & 0o777,
+            tuple(e for e in entries if e.tag not in (Tag.USER, Tag.GROUP)),
+            inode.acl is None,
+            inode.immutable,
+            inode.append_only,
+            inode.nlink == 0,
+        )
+        self.shape = shapes.setdefault(shape, len(shapes))
+
+
+class _Relation:
+    """What an inode is to somebody: all that the rules ask of it.
+
+    Of the ids it matters whether they are the person's and whether its namespace maps them, of an
+    ACL the entries that match it; set-id and sticky bits decide nothing about the inode itself.
+    """
+
+    def __init__(self, cred: Cred) -> None:
+        self.cred = cred
+        self._groups = (cred.fsgid, *sorted(cred.groups - {cred.fsgid}))
+        self._uids: dict[int | None, _Key] = {}
+        self._gids: dict[int | None, _Key] = {}
+
+    def to(self, seen: _Seen) -> _Key:
+        cred, uid, gid = self.cred, seen.inode.uid, seen.inode.gid
+        if uid not in self._uids:
+            self._uids[uid] = (uid is None, uid == cred.fsuid, cred.userns.has_uid(uid))
+        if gid not in self._gids:
+            self._gids[gid] = (gid is None, cred.in_group(gid), cred.userns.has_gid(gid))
+        named: _Key = ()
+        if seen.users or seen.groups:
+            groups = sorted(seen.groups[g] for g in self._groups if g in seen.groups)
+            named = (seen.users.get(cred.fsuid), *groups)
+        return (seen.shape, self._uids[uid], self._gids[gid], named)
 
 
 # -- everybody ---------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import importlib.resources
 
 import click
 
+from permdoctor.cli.leftover import tell_interrupted
 from permdoctor.cli.output import emit, emit_lines
 from permdoctor.diagnosis.codes import CODES, Code
 from permdoctor.render.layout import columns, span
@@ -25,6 +26,7 @@ def _complete(
 @click.argument("code", required=False, shell_complete=_complete)
 def command(code: str | None) -> int:
     """List the findings, or explain one: CODE is PD101, or its name, write-refused."""
+    tell_interrupted()
     if code is None:
         emit_lines(
             columns(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ def container_names(
     from click.shell_completion import CompletionItem
 
     taken = ctx.params.get(param.name or "") or ()
-    names = _names(tuple(ctx.params.get("hosts") or ()))
+    names = _names(_hosts(ctx))
     return [CompletionItem(n) for n in names if n.startswith(incomplete) and n not in taken]
 
 
@@ -43,17 +43,93 @@ def container_then_path(
     return container_names(ctx, param, incomplete)
 
 
+def mount_targets(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Where the container that was named has its mounts."""
+    return _items(_targets(ctx.params.get("name"), _hosts(ctx)), incomplete)
+
+
+def remedy_names(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The remedies for the container that was named, of those that ``fix`` can carry out."""
+    return _items(_remedies(ctx.params.get("name"), _hosts(ctx)), incomplete)
+
+
+def repair_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Repairs of the history, the newest first.  Only root has any."""
+    from permdoctor.config import load
+    from permdoctor.repair.store import Store
+
+    try:
+        with _patience():
+            records = Store(load(None, os.environ).repair.state).records()
+    except (PermdoctorError, _TooLateError, OSError):
+        return []
+    return _items([r.id for r in reversed(records)], incomplete)
+
+
+def _items(words: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(w) for w in words if w.startswith(incomplete)]
+
+
+def _hosts(ctx: click.Context) -> tuple[str, ...]:
+    return tuple(ctx.params.get("hosts") or ())
+
+
+def _targets(name: object, hosts: tuple[str, ...]) -> tuple[str, ...]:
+    from permdoctor.app.engines import connected, find
+    from permdoctor.config import load
+
+    if not isinstance(name, str):
+        return ()
+    try:
+        with _patience(), connected(hosts, load(None, os.environ).engines.hosts) as engines:
+            _, container = find(engines, name)
+    except (PermdoctorError, _TooLateError, OSError):
+        return ()
+    return _typeable(os.fsdecode(m.target) for m in container.mounts)
+
+
+def _remedies(name: object, hosts: tuple[str, ...]) -> tuple[str, ...]:
+    from msgspec.structs import replace
+
+    from permdoctor.app.check import CheckRequest, check
+    from permdoctor.config import Check, load
+
+    if not isinstance(name, str):
+        return ()
+    hurry = Check(budget_seconds=PATIENCE_SECONDS / 4, deadline_seconds=PATIENCE_SECONDS / 2)
+    try:
+        with _patience():
+            config = replace(load(None, os.environ), check=hurry)
+            reports = check(CheckRequest(names=(name,), hosts=hosts, config=config)).reports
+    except (PermdoctorError, _TooLateError, OSError):
+        return ()
+    remedies = (m for r in reports for f in r.findings for m in f.remedies if m.recipes)
+    return tuple(dict.fromkeys(m.name for m in remedies))
+
+
+def _typeable(names: Iterable[str]) -> tuple[str, ...]:
+    """Names that a shell takes as they are shown."""
+    from permdoctor.kernel.text import printable
+
+    return tuple(n for n in names if n == printable(n) and " " not in n)
+
+
 def _names(hosts: tuple[str, ...]) -> tuple[str, ...]:
     from permdoctor.app.engines import connected
     from permdoctor.config import load
-    from permdoctor.kernel.text import printable
 
     try:
         with _patience(), connected(hosts, load(None, os.environ).engines.hosts) as engines:
             names = tuple(s.name for engine in engines for s in engine.list())
     except (PermdoctorError, _TooLateError, OSError):
         return ()
-    return tuple(n for n in names if n == printable(n) and " " not in n)
+    return _typeable(names)
 
 
 @contextmanager

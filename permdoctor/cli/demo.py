@@ -6,6 +6,7 @@ import click
 
 from permdoctor.cli import options
 from permdoctor.cli.check import show
+from permdoctor.cli.leftover import tell_interrupted
 
 
 @click.command()
@@ -16,6 +17,7 @@ def command(form: str) -> int:
     Its process is 1001:1001 and wants to save a model in a directory of root's: the most common
     fault there is.  Needs no engine, and touches nothing outside its own temporary directory.
     """
+    tell_interrupted()
     from permdoctor.app.demo import demo
 
     show(demo(), form, verbose=True)

@@ -16,9 +16,13 @@ PATIENCE_SECONDS = 0.5
 
 
 class ProgressBar:
-    """An ``app.progress.Progress`` for people.  A context manager; silent off a terminal."""
+    """An ``app.progress.Progress`` for people.  A context manager; silent off a terminal.
 
-    def __init__(self) -> None:
+    ``total`` is how many entries there are, where that is known beforehand.
+    """
+
+    def __init__(self, total: int | None = None) -> None:
+        self._total = total
         self._visible = sys.stderr is not None and sys.stderr.isatty()
         self._begun = time.monotonic()
         self._bar: Bar | None = None
@@ -47,7 +51,7 @@ class ProgressBar:
         if self._task is None or what != self._what:
             if self._task is not None:
                 self._bar.remove_task(self._task)
-            self._task = self._bar.add_task("", total=None, what=what)
+            self._task = self._bar.add_task("", total=self._total, what=what)
             self._what = what
         self._bar.update(self._task, completed=done)
 
@@ -61,7 +65,8 @@ def _new_bar() -> Bar:
         """The name and the number; a name is text and never markup."""
 
         def render(self, task: Task) -> Text:
-            return Text(f"{task.fields['what']}: {int(task.completed):,} entries")
+            of = "" if task.total is None else f" of {int(task.total):,}"
+            return Text(f"{task.fields['what']}: {int(task.completed):,}{of} entries")
 
     return Progress(
         What(),

@@ -13,6 +13,9 @@ PROGRAM = "permdoctor"
 COMMANDS = {
     "check": "What each container's processes may do to each mount, why not, and what helps.",
     "explain": "One path of one container, component by component.",
+    "fix": "Repair what is refused: a plan first, and with --apply exactly that plan.",
+    "undo": "Take a repair back.",
+    "history": "What was repaired and undone on this host.",
     "demo": "A throwaway container with a typical fault, diagnosed.  Needs no engine.",
     "codes": "The findings, and a page of text for each.",
     "completion": "The completion script for a shell.",
@@ -24,15 +27,17 @@ Examples:
   permdoctor check --all --fail-on warning every running container
   permdoctor check --pid 4242              any process, no engine needed
   permdoctor explain trainer /app/model --want write
+  permdoctor fix trainer                   what would be changed; --apply does it
+  permdoctor undo --last                   take it back
   permdoctor codes PD101                   what a finding means
 """
 
 EXIT_STATUS = """\b
 Exit status:
-  0  nothing found
-  1  findings (from --fail-on on; by default errors only)
-  2  wrong usage or configuration
-  3  could not check (engine down, no permission, process gone)
+  0  nothing found; repaired; everything is as it was
+  1  findings (from --fail-on on; by default errors only); a plan was shown; something is left
+  2  wrong usage or configuration; repair is not allowed there
+  3  could not (engine down, no permission, process gone)
 """
 
 EPILOG = f"{EXAMPLES}\n{EXIT_STATUS}"
@@ -96,6 +101,6 @@ def root() -> None:
     """Say what a container may do to each of its mounts, why not, and what helps.
 
     permdoctor reads the facts from the host (who the container's processes really are, what is
-    mounted, who owns it) and asks the kernel's own permission rules.  It changes nothing, and
-    it needs nothing in the image.
+    mounted, who owns it) and asks the kernel's own permission rules.  It needs nothing in the
+    image, and only `fix --apply` and `undo` change anything.
     """

@@ -42,7 +42,7 @@ def check_document(result: CheckResult) -> doc.CheckDoc:
         version=result.version,
         host=printable(result.host),
         reports=[_report(r) for r in result.reports],
-        failed=[_skipped(s) for s in result.failed],
+        failed=[skipped_document(s) for s in result.failed],
     )
 
 
@@ -58,7 +58,7 @@ def explanation_document(of: Explanation, version: str) -> doc.ExplainDoc:
         subjects=[_subject(s) for s in of.subjects],
         walks=[_walk(of, i) for i in range(len(of.subjects))],
         probes=[_probe(p) for p in of.probes],
-        skipped=[_skipped(s) for s in of.skipped],
+        skipped=[skipped_document(s) for s in of.skipped],
     )
 
 
@@ -105,8 +105,8 @@ def _report(of: Report) -> doc.ReportDoc:
         worst=None if worst is None else _severity(worst),
         subjects=[_subject(s) for s in of.subjects],
         mounts=[_mount(m, of.subjects) for m in of.mounts],
-        findings=[_finding(f, of.subjects) for f in of.findings],
-        skipped=[_skipped(s) for s in of.skipped],
+        findings=[finding_document(f, of.subjects) for f in of.findings],
+        skipped=[skipped_document(s) for s in of.skipped],
         probes=[_probe(p) for p in of.probes],
     )
 
@@ -204,7 +204,8 @@ def _access(of: Access, subjects: tuple[Subject, ...]) -> doc.AccessDoc:
     )
 
 
-def _finding(of: Finding, subjects: tuple[Subject, ...]) -> doc.FindingDoc:
+def finding_document(of: Finding, subjects: tuple[Subject, ...]) -> doc.FindingDoc:
+    """``subjects`` are those of the finding's report."""
     verdict = None
     if of.verdict is not None and of.subject is not None:
         verdict = _verdict(of.verdict, subjects[of.subject], subjects)
@@ -247,7 +248,7 @@ def _remedy(of: Remedy) -> doc.RemedyDoc:
     )
 
 
-def _skipped(of: Skipped) -> doc.SkippedDoc:
+def skipped_document(of: Skipped) -> doc.SkippedDoc:
     return doc.SkippedDoc(
         what=one_line(of.what), reason=one_line(of.reason), hint=one_line(of.hint)
     )

@@ -1,0 +1,71 @@
+"""``history``: what was repaired and undone on this host, from its journals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from permdoctor.config import Config
+from permdoctor.diagnosis.proposal import Act, ChangedEntry, Past
+from permdoctor.host.entries import to_inode
+from permdoctor.kernel.mount import Mount
+from permdoctor.repair.change import Mark
+from permdoctor.repair.journal import Record
+from permdoctor.repair.reach import PlannedDirs
+from permdoctor.repair.store import Store
+
+_PLAIN = Mount()
+"""Journals hold host ids."""
+
+
+def history(config: Config) -> tuple[Past, ...]:
+    """The newest last.  Raises ``CannotRepairError`` where the journals may not be read."""
+    return tuple(_past(r) for r in Store(config.repair.state).records())
+
+
+def one(config: Config, id_: str) -> Past:
+    """Raises ``UsageError`` for an unknown id."""
+    return _past(Store(config.repair.state).find(id_))
+
+
+def entries(config: Config, id_: str) -> Iterator[ChangedEntry]:
+    """Every entry of a repair: what it was, what it was to be, and what became of it."""
+    store = Store(config.repair.state)
+    with store.reading(store.find(id_)) as (reader, marks, asked):
+        dirs = PlannedDirs(reader, asked)
+        for block in reader.blocks:
+            listed, names = reader.entries(block)
+            known = marks.get(block.where, bytes(len(names)))
+            root = reader.roots[block.segment].path
+            for entry, name, mark in zip(listed, names, known, strict=True):
+                found = reader.cls(block.segment, entry[0])
+                below = dirs.path(block.segment, block.dir, name)
+                yield ChangedEntry(
+                    path=root if below == b"." else root.rstrip(b"/") + b"/" + below,
+                    before=to_inode(found.before, _PLAIN),
+                    after=to_inode(found.after, _PLAIN),
+                    mark=Mark(mark).name.lower().replace("_", "-") if mark else "",
+                )
+
+
+def _past(record: Record) -> Past:
+    about = record.about
+    return Past(
+        id=record.id,
+        act=Act(about.kind),
+        status=record.status.value,
+        started=time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(about.started))
+        if about.started
+        else "",
+        container=about.container,
+        remedies=about.remedies,
+        roots=about.roots,
+        command=about.command,
+        host=about.host,
+        of=about.of,
+        undone_by=record.undone_by,
+        paused=tuple(p.name for p in record.paused),
+        summary=record.summary,
+        outcome=record.outcome,
+        damaged=record.damaged,
+    )

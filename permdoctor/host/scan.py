@@ -126,7 +126,7 @@ class Scanner:
         self._checked = _python_libc["statx"]
         self._statx = _python_libc["statx"]
         self._statx.restype = None  # errno tells; making an int of each result takes its time
-        self._errno = ctypes.c_int.from_address(_errno_location())
+        self._errno = ctypes.c_int.from_address(errno_location())
 
     def twin(self) -> Scanner:
         """The same for another process: with nothing to do yet."""
@@ -333,7 +333,7 @@ class Scanner:
         return self._kind(kind.parent, facts, has_acl=False)
 
 
-def _errno_location() -> int:
+def errno_location() -> int:
     """The address of this thread's errno."""
     call = _python_libc["__errno_location"]
     call.restype = ctypes.c_void_p

@@ -18,11 +18,11 @@ from msgspec import Struct
 from permdoctor.diagnosis.plan import SAMPLES, Reason
 from permdoctor.host import acl as acl_xattr
 from permdoctor.repair import syscalls
-from permdoctor.repair.look import Row, fresh_ones, state_of_fd
+from permdoctor.repair.look import FRESH_NS, is_fresh, state_of_fd
 from permdoctor.repair.planfile import NO_DIR, Block, Class, Reader
 from permdoctor.repair.reach import Elsewhere, PlannedDirs
 from permdoctor.repair.state import CAPS, Act, State, Step, same, steps
-from permdoctor.repair.syscalls import OWNER, Statx
+from permdoctor.repair.syscalls import OWNER, Row, Statx
 
 FATAL = (errno.EROFS, errno.EIO)
 FEW = (errno.ENOSPC, errno.EDQUOT, errno.ESTALE)
@@ -119,18 +119,22 @@ class Changer:
 
     def _compare(self, work: _Work, fds: list[int]) -> None:
         """Marks what is not as planned; what is stays without a mark."""
-        held = [i for i, f in enumerate(fds) if f >= 0]
-        self._statx.fds([fds[i] for i in held])
-        rows = dict(zip(held, self._statx.results(len(held)), strict=True))
-        for i, entry in enumerate(work.entries):
-            row = rows.get(i)
-            if row is None:
+        count, dirs = len(fds), work.block.dirs
+        if min(fds) >= 0:
+            failed = self._statx.fds(fds)
+            same_words = self._statx.columns(count) == work.entries.columns
+            if not failed and same_words and (dirs or self._statx.all_single(count)):
+                return
+        for i, fd in enumerate(fds):
+            if fd < 0 or self._statx.fds([fd]):
                 self._leave(work, i, Mark.GONE, self._why_not_open(work, i))
-            elif row[3:6] != entry[1:4]:
+                continue
+            row, planned = self._statx.row(0), work.entries.words(i)
+            if row[3:6] != planned[:3]:
                 self._leave(work, i, Mark.CHANGED, "another file has its name")
-            elif row[6:] != entry[4:]:
-                self._look_again(work, i, fds[i], row)
-            elif row[1] != 1 and not work.block.dirs:
+            elif row[6:] != planned[3:]:
+                self._look_again(work, i, fd, row)
+            elif row[1] != 1 and not dirs:
                 self._leave(work, i, Mark.HARD_LINKS)
 
     def _why_not_open(self, work: _Work, i: int) -> str:
@@ -143,10 +147,10 @@ class Changer:
     def _look_again(self, work: _Work, i: int, fd: int, row: Row) -> None:
         """Its change time moved: is owner, mode, ACL or capability another one?"""
         try:
-            if fresh_ones([row]):
-                time.sleep(0.05)
+            if is_fresh(row, time.time_ns()):
+                time.sleep(FRESH_NS / 1e9)
                 self._statx.fds([fd])
-                row = self._statx.results(1)[0]
+                row = self._statx.row(0)
             state = state_of_fd(fd, row)
         except OSError as e:
             self._leave(work, i, Mark.FAILED, f"getxattr: {_code(e)}")
@@ -158,16 +162,19 @@ class Changer:
             work.marks[i] = Mark.ALREADY
         elif not same(state, cls.before):
             self._leave(work, i, Mark.CHANGED)
-        elif fresh_ones([row]):
+        elif is_fresh(row, time.time_ns()):
             self._leave(work, i, Mark.FRESH)
 
     # --- the change ---
 
     def _change(self, work: _Work, fds: list[int]) -> None:
         groups: dict[int, list[int]] = {}
-        for i, mark in enumerate(work.marks):
-            if not mark:
-                groups.setdefault(work.entries[i][0], []).append(i)
+        if work.block.alike and not any(work.marks):
+            groups[work.entries.cls(0)] = list(range(len(fds)))
+        else:
+            for i, mark in enumerate(work.marks):
+                if not mark:
+                    groups.setdefault(work.entries.cls(i), []).append(i)
         if not groups or not self._dirs.still_there(work.block.segment, work.block.dir):
             for i in (i for group in groups.values() for i in group):
                 self._leave(work, i, Mark.GONE, "its directory was moved")
@@ -211,7 +218,7 @@ class Changer:
         try:
             for _ in range(2):
                 self._statx.fds([fd])
-                state = state_of_fd(fd, self._statx.results(1)[0])
+                state = state_of_fd(fd, self._statx.row(0))
                 for step in steps(state, before):
                     do(step, fd)
             return same(state, before)
@@ -226,13 +233,17 @@ class Changer:
             for i in group:
                 self._raced(work, i, fds[i], "its directory was moved")
             return
+        count = len(group)
         if work.block.dir == NO_DIR:
-            self._statx.fds(fds)
+            failed = self._statx.fds(fds)
         else:
-            self._statx.names(work.dirfd, [work.names[i] for i in group])
-        for i, row in zip(group, self._statx.results(len(group)), strict=True):
+            failed = self._statx.names(work.dirfd, [work.names[i] for i in group])
+        if not failed and count == len(fds) and self._all_changed(work, count):
+            work.marks[:] = bytes([Mark.APPLIED]) * count
+            return
+        for i, row in zip(group, self._statx.rows(count), strict=True):
             cls = work.cls(i)
-            if row[3:6] != work.entries[i][1:4] or (row[1] != 1 and not work.block.dirs):
+            if row[3:6] != work.entries.words(i)[:3] or (row[1] != 1 and not work.block.dirs):
                 self._raced(work, i, fds[i], "renamed or linked")
             elif row[2] != OWNER.pack(cls.after.uid, cls.after.gid, cls.after.mode):
                 self._leave(work, i, Mark.RACED, "somebody else changed it, too")
@@ -240,6 +251,18 @@ class Changer:
                 self._leave(work, i, Mark.RACED, "somebody else changed its ACL, too")
             else:
                 work.marks[i] = Mark.APPLIED
+
+    def _all_changed(self, work: _Work, count: int) -> bool:
+        """The same questions for all at once, where they are of one class without ACLs."""
+        cls = work.cls(0)
+        if cls.xattrs or not work.block.alike or work.block.dirs or not self._statx.alike(count):
+            return False
+        row = self._statx.row(0)
+        return (
+            row[1] == 1
+            and row[2] == OWNER.pack(cls.after.uid, cls.after.gid, cls.after.mode)
+            and self._statx.columns(count)[:3] == work.entries.columns[:3]
+        )
 
     def _has(self, fd: int, row: Row, after: State) -> bool:
         try:
@@ -262,11 +285,10 @@ class _Work:
 
     def __init__(self, reader: Reader, block: Block) -> None:
         self._reader = reader
-        self._all_entries, self._all_names = reader.entries(block)
+        self._all = reader.entries(block)
         self.block = block
         self.begin = 0
-        self.entries: list[tuple[int, ...]] = []
-        self.names: list[bytes] = []
+        self.entries = self._all
         self.marks = bytearray()
         self.dirfd = -1
         self.left: list[LeftHere] = []
@@ -274,12 +296,15 @@ class _Work:
 
     def take(self, count: int) -> None:
         """The next part."""
-        self.entries = self._all_entries[self.begin : self.begin + count]
-        self.names = self._all_names[self.begin : self.begin + count]
+        self.entries = self._all.part(self.begin, self.begin + count)
         self.marks = bytearray(len(self.names))
 
+    @property
+    def names(self) -> tuple[bytes, ...]:
+        return self.entries.names
+
     def cls(self, i: int) -> Class:
-        return self._reader.cls(self.block.segment, self.entries[i][0])
+        return self._reader.cls(self.block.segment, self.entries.cls(i))
 
     def note(self, mark: Mark, detail: str, path: bytes, count: int = 1) -> None:
         found = next((x for x in self.left if (x.mark, x.detail) == (mark, detail)), None)

@@ -7,6 +7,7 @@ are being changed right now.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -17,61 +18,53 @@ from permdoctor.host import inodes
 from permdoctor.host.scan import BATCH
 from permdoctor.host.syscalls import STATX_ATTR_APPEND, STATX_ATTR_IMMUTABLE
 from permdoctor.repair.state import CAPS, State
-from permdoctor.repair.syscalls import OWNER, Statx
+from permdoctor.repair.syscalls import OWNER, Row, Statx
 
 FRESH_NS = 40_000_000
 """Longer than any tick (CONFIG_HZ=100: 10 ms)."""
 _FUTURE_NS = 1_000_000_000
 _WAITS = 25
 
-Row = tuple[int, int, bytes, int, int, int, int, int]
-"""attributes, nlink, (uid, gid, mode), ino, btime (s, ns), ctime (s, ns)."""
-
 FLAGS = STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND
 
 
 class Looker:
-    """Looks at names; waits for fresh ones, but not for ever."""
+    """Looks at names below a directory; waits for fresh ones, but not for ever.
+
+    After ``look``: ``failed`` and ``fresh`` hold the numbers of names that are not there, and of
+    those that are being changed.
+    """
 
     def __init__(self) -> None:
         self.statx = Statx(BATCH)
+        self.failed: frozenset[int] = frozenset()
+        self.fresh: frozenset[int] = frozenset()
         self._waits = _WAITS
 
-    def rows(self, fd: int, names: Sequence[bytes]) -> list[Row | None]:
-        """One look at each name; ``None`` where that failed."""
-        rows = self._look(fd, names)
-        fresh = fresh_ones(rows)
-        while fresh and self._waits:
+    def look(self, fd: int, names: Sequence[bytes]) -> None:
+        """One look at each name, at most ``BATCH`` of them."""
+        self._look(fd, names)
+        while self.fresh and self._waits:
             self._waits -= 1
             time.sleep(FRESH_NS / 1e9)
-            again = self._look(fd, [names[i] for i in fresh])
-            for i, row in zip(fresh, again, strict=True):
-                rows[i] = row
-            still = set(fresh_ones(again))
-            fresh = [i for n, i in enumerate(fresh) if n in still]
-        return rows
+            self._look(fd, names)
 
-    def _look(self, fd: int, names: Sequence[bytes]) -> list[Row | None]:
-        failed = self.statx.names(fd, names)
-        rows: list[Row | None] = list(self.statx.results(len(names)))
-        if any(failed):
-            rows = [None if f else r for f, r in zip(failed, rows, strict=True)]
-        return rows
+    def _look(self, fd: int, names: Sequence[bytes]) -> None:
+        self.failed = frozenset(self.statx.names(fd, names))
+        self.fresh = frozenset()
+        now = time.time_ns()
+        if self.statx.newest(len(names)) >= now // 1_000_000_000 - 1:
+            rows = self.statx.rows(len(names))
+            self.fresh = frozenset(i for i, r in enumerate(rows) if is_fresh(r, now))
+            self.fresh -= self.failed
 
 
-def fresh_ones(rows: Sequence[Row | None]) -> list[int]:
-    """Which of them changed a moment ago.  A time in the future is not fresh: whatever comes
-    now will differ from it.
+def is_fresh(row: Row, now: int) -> bool:
+    """Whether it changed a moment before ``now`` (ns since the epoch).
+
+    A time in the future is not fresh: whatever comes now will differ from it.
     """
-    now = time.time_ns()
-    second = (now - FRESH_NS) // 1_000_000_000
-    if max((r[6] for r in rows if r is not None), default=0) < second:
-        return []
-    return [
-        i
-        for i, r in enumerate(rows)
-        if r is not None and now - FRESH_NS < r[6] * 1_000_000_000 + r[7] < now + _FUTURE_NS
-    ]
+    return now - FRESH_NS < row[6] * 1_000_000_000 + row[7] < now + _FUTURE_NS
 
 
 def bare_state(row: Row, *, unsteady: bool = False) -> State:
@@ -108,8 +101,7 @@ def with_xattrs(state: State, path: bytes) -> State:
 def look_at(fd: int) -> tuple[Row, State]:
     """Row and state of one held object.  Raises ``OSError``."""
     statx = Statx(1)
-    if statx.fds([fd])[0]:
-        os.stat(b"/proc/self/fd/%d" % fd)  # raises what it was
-        raise OSError("statx")
-    row = statx.results(1)[0]
+    if statx.fds([fd]):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    row = statx.row(0)
     return row, state_of_fd(fd, row)

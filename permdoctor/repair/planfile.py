@@ -6,8 +6,8 @@ it.  Two workers append to one file (``O_APPEND``: the kernel puts each write in
 segments lie interleaved.  The END record says how long the file was before it: what has none, or
 another length, is no plan.
 
-A block of entries holds, for each, a class and the identity and change time it was seen with, and
-the names at its end, divided by NUL.
+A block of entries lies there by column: classes (one number if all are of one), ino, btime and
+ctime (s, ns) as struct statx has them in 8 bytes each, then the names, divided by NUL.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import struct
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
 import msgspec
@@ -31,8 +31,10 @@ NO_DIR = 0xFFFFFFFF
 
 _HEAD = struct.Struct("<IIBI")
 _BLOCK = struct.Struct("<IIBI")
-ENTRY = struct.Struct("<IQqIqI")
-"""Class, ino, btime (s, ns), ctime (s, ns)."""
+_WORD = struct.Struct("=Q")
+_NUMBER = struct.Struct("=I")
+_COLUMNS = 5
+_DIRS, _ALIKE = 1, 2
 _FLUSH = 1 << 16
 _LARGEST = 1 << 26
 
@@ -86,7 +88,8 @@ class Class(Struct, frozen=True, array_like=True):
 
 class Block(Struct, frozen=True):
     """Entries of one directory.  ``where`` is its position among the blocks; ``depth`` is the
-    directory's (-1: the entry is the root itself), ``dirs`` whether the entries are directories.
+    directory's (-1: the entry is the root itself), ``dirs`` whether the entries are directories,
+    ``alike`` whether all are of one class.
     """
 
     where: int
@@ -94,9 +97,38 @@ class Block(Struct, frozen=True):
     dir: int
     depth: int
     dirs: bool
+    alike: bool
     count: int
     offset: int
     size: int
+
+
+class Entries(Struct, frozen=True):
+    """The entries of a block, by column.  ``classes`` has one number if all are of one class."""
+
+    classes: tuple[int, ...]
+    columns: tuple[bytes, ...]
+    names: tuple[bytes, ...]
+
+    def cls(self, i: int) -> int:
+        return self.classes[i if len(self.classes) > 1 else 0]
+
+    def words(self, i: int) -> tuple[int, ...]:
+        """ino, btime (s, ns), ctime (s, ns) of one entry."""
+        return tuple(_WORD.unpack_from(c, 8 * i)[0] for c in self.columns)
+
+    def part(self, begin: int, end: int) -> Entries:
+        classes = self.classes[begin:end] if len(self.classes) > 1 else self.classes
+        columns = tuple(c[8 * begin : 8 * end] for c in self.columns)
+        return Entries(classes, columns, self.names[begin:end])
+
+
+def entries_of(rows: Sequence[tuple[int, Sequence[int], bytes]]) -> Entries:
+    """Of (class, words, name), one by one."""
+    classes = tuple(r[0] for r in rows)
+    columns = tuple(b"".join(_WORD.pack(r[1][c]) for r in rows) for c in range(_COLUMNS))
+    alike = len(set(classes)) == 1
+    return Entries(classes[:1] if alike else classes, columns, tuple(r[2] for r in rows))
 
 
 class Damaged(CannotRepairError):  # noqa: N818 - it is a state of the file
@@ -130,10 +162,12 @@ class Writer:
             Type.CLASS, msgspec.msgpack.encode(Class(number=number, before=before, after=after))
         )
 
-    def block(self, dir_: int, depth: int, dirs: bool, packed: list[bytes], names: bytes) -> None:
-        """``packed`` are ``ENTRY``s, ``names`` their names divided by NUL."""
-        head = _BLOCK.pack(dir_, depth + 1, dirs, len(packed))
-        self.put(Type.BLOCK, head + b"".join(packed) + names)
+    def block(self, dir_: int, depth: int, dirs: bool, entries: Entries) -> None:
+        flags = _DIRS * dirs | _ALIKE * (len(entries.classes) == 1)
+        head = _BLOCK.pack(dir_, depth + 1, flags, len(entries.names))
+        classes = b"".join(map(_NUMBER.pack, entries.classes))
+        names = b"\0".join(entries.names)
+        self.put(Type.BLOCK, b"".join((head, classes, *entries.columns, names)))
 
     def end(self) -> None:
         """Closes the plan; all other writers have flushed.  Its length so far goes with it."""
@@ -203,14 +237,18 @@ class Reader:
             if offset:
                 yield self.dir(segment, number)
 
-    def entries(self, block: Block) -> tuple[list[tuple[int, ...]], list[bytes]]:
-        """``ENTRY`` fields and names of a block."""
+    def entries(self, block: Block) -> Entries:
+        """Raises ``Damaged``."""
         data = os.pread(self._fd, block.size, block.offset)
-        cut = _BLOCK.size + block.count * ENTRY.size
-        names = data[cut:].split(b"\0") if block.count else []
+        classes = 1 if block.alike else block.count
+        at = _BLOCK.size + classes * _NUMBER.size
+        size = _WORD.size * block.count
+        columns = tuple(data[at + i * size : at + (i + 1) * size] for i in range(_COLUMNS))
+        names = tuple(data[at + _COLUMNS * size :].split(b"\0"))
         if len(names) != block.count:
             raise self._damaged("names and entries do not agree")
-        return list(ENTRY.iter_unpack(data[_BLOCK.size : cut])), names
+        numbers = struct.unpack_from(f"={classes}I", data, _BLOCK.size)
+        return Entries(numbers, columns, names)
 
     def _damaged(self, why: str) -> Damaged:
         return Damaged(f"{self._shown} is damaged: {why}", hint="nothing was done with it")
@@ -242,14 +280,15 @@ class Reader:
                 found = msgspec.msgpack.decode(payload, type=Class)
                 self._classes[segment, found.number] = found
             case Type.BLOCK:
-                dir_, depth, dirs, count = _BLOCK.unpack_from(payload)
+                dir_, depth, flags, count = _BLOCK.unpack_from(payload)
                 self.blocks.append(
                     Block(
                         len(self.blocks),
                         segment,
                         dir_,
                         depth - 1,
-                        bool(dirs),
+                        bool(flags & _DIRS),
+                        bool(flags & _ALIKE),
                         count,
                         offset,
                         len(payload),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -29,14 +29,13 @@ from permdoctor.repair.journal import Journal
 from permdoctor.repair.look import (
     FRESH_NS,
     Looker,
-    Row,
     bare_state,
-    fresh_ones,
+    is_fresh,
     look_at,
     with_xattrs,
 )
 from permdoctor.repair.options import Asked, Limits
-from permdoctor.repair.planfile import ENTRY, NO_DIR, Dir, Writer
+from permdoctor.repair.planfile import NO_DIR, Dir, Entries, Writer, entries_of
 from permdoctor.repair.root import OpenRoot, open_root
 from permdoctor.repair.rules import Decided, Rules, tree_plan
 from permdoctor.repair.state import State
@@ -71,12 +70,18 @@ class PlanKind(Kind):
 class Sort(Struct):
     """What one statx result means in a directory of one kind.
 
-    ``kind`` is that of entries without extended attributes, ``xattrs`` whether these matter.
+    ``kind`` is that of entries without extended attributes, ``xattrs`` whether these matter,
+    ``foreign`` whether it is another mount's root.
     """
 
     state: State
     kind: PlanKind
     xattrs: bool
+    foreign: bool
+
+
+Key = tuple[int, int, bytes]
+Sorts = dict[Key, Sort]
 
 
 class Surveyor(Scanner):
@@ -96,9 +101,8 @@ class Surveyor(Scanner):
         self.writer = writer
         self.looker = Looker()
         self._output = output
-        self._sorts: dict[Facts, dict[tuple[int, int, bytes], Sort]] = {}
+        self._sorts: dict[Facts, Sorts] = {}
         self._depths: list[int] = []
-        self._blocks: dict[bool, tuple[list[bytes], list[bytes]]] = {}
 
     def twin(self) -> Surveyor:
         root = Node.root_of(self.job.root_fd, self.root.facts)
@@ -113,43 +117,63 @@ class Surveyor(Scanner):
     def _stat_all(self, node: Node, fd: int, names: list[bytes]) -> None:
         if node.number < 0:
             self._number(node, fd)
-        rows = self.looker.rows(fd, names)
-        fresh = set(fresh_ones(rows))
+        self.looker.look(fd, names)
         sorts = self._sorts.setdefault(node.facts, {})
         if len(sorts) > MOST_KINDS:
             sorts.clear()
-        keys = [None if r is None else r[:3] for r in rows]
-        for key in set(keys):
-            if key is not None and key not in sorts:
-                self._new_sort(node, key, sorts)
-        sizes: Iterable[int] = [0] * len(names)
-        if any(k is not None and sorts[k].xattrs for k in keys):
+        if not self._take_all(node, fd, names, sorts):
+            self._take_each(node, fd, names, sorts)
+        if os.fstat(self._output.fd).st_size > self._output.most:
+            self.counters.stopped = f"stopped at a plan of {self._output.most:,} bytes"
+
+    def _take_all(self, node: Node, fd: int, names: list[bytes], sorts: Sorts) -> bool:
+        """All entries of the batch at once, if they are of one kind that is known already and
+        need nothing but to be counted and written down.
+        """
+        statx, count = self.looker.statx, len(names)
+        if self.looker.failed or self.looker.fresh or not statx.alike(count):
+            return False
+        sort = sorts.get(statx.row(0)[:3])
+        if sort is None or sort.foreign or not sort.kind.simple:
+            return False
+        if sort.xattrs:
             os.fchdir(fd)
-            sizes = list_sizes(names)
-        self._blocks = {False: ([], []), True: ([], [])}
-        for i, (name, row, key, size) in enumerate(zip(names, rows, keys, sizes, strict=True)):
-            if row is None or key is None:
+            if any(list_sizes(names)):
+                return False
+        self.counters.entries += count
+        sort.kind.count += count
+        if sort.kind.number >= 0:
+            entries = Entries((sort.kind.number,), statx.columns(count), tuple(names))
+            self.writer.block(node.number, self._depths[node.number], False, entries)
+        return True
+
+    def _take_each(self, node: Node, fd: int, names: list[bytes], sorts: Sorts) -> None:
+        rows = self.looker.statx.rows(len(names))
+        os.fchdir(fd)
+        planned: dict[bool, list[tuple[int, Sequence[int], bytes]]] = {False: [], True: []}
+        for i, (name, row) in enumerate(zip(names, rows, strict=True)):
+            if i in self.looker.failed:
                 self._missing(fd, name)
                 continue
-            if row[0] & STATX_ATTR_MOUNT_ROOT:
+            sort = sorts.get(row[:3]) or self._new_sort(node, row[:3], sorts)
+            if sort.foreign:
                 self.counters.foreign_mounts += 1
                 continue
-            sort = sorts[key]
-            kind = sort.kind
-            if i in fresh or (size and sort.xattrs):
-                kind = self._special(node, sort, name, i in fresh)
-            self._take(kind, node, name, row)
-        self._emit(node)
+            kind = self._exactly(node, sort, name, i in self.looker.fresh)
+            self._take(kind, node, name)
+            if kind.number >= 0:
+                planned[kind.is_dir].append((kind.number, row[3:], name))
+        for dirs, found in planned.items():
+            if found:
+                depth = self._depths[node.number]
+                self.writer.block(node.number, depth, dirs, entries_of(found))
 
-    def _take(self, kind: PlanKind, node: Node, name: bytes, row: Row) -> None:
+    def _take(self, kind: PlanKind, node: Node, name: bytes) -> None:
         self.counters.entries += 1
         kind.count += 1
         if len(kind.samples) < SAMPLES:
             kind.samples.append(path_of(node, name))
-        if kind.number >= 0:
-            packed, names = self._blocks[kind.is_dir]
-            packed.append(ENTRY.pack(kind.number, *row[3:]))
-            names.append(name)
+            kind.simple = len(kind.samples) == SAMPLES and not kind.is_dir
         if kind.is_dir:
             node.pending += 1
             self.stack.append(Node(node, name, kind.after))
@@ -162,34 +186,31 @@ class Surveyor(Scanner):
         else:
             self.counters.vanished += 1
 
-    def _emit(self, node: Node) -> None:
-        for dirs, (packed, names) in self._blocks.items():
-            if packed:
-                depth = self._depths[node.number]
-                self.writer.block(node.number, depth, dirs, packed, b"\0".join(names))
-        if os.fstat(self._output.fd).st_size > self._output.most:
-            self.counters.stopped = f"stopped at a plan of {self._output.most:,} bytes"
-
     # --- kinds ---
 
-    def _new_sort(
-        self, node: Node, key: tuple[int, int, bytes], sorts: dict[tuple[int, int, bytes], Sort]
-    ) -> None:
+    def _new_sort(self, node: Node, key: Key, sorts: Sorts) -> Sort:
         state = bare_state((*key, 0, 0, 0, 0, 0))
         kind = self._kind_of(node.facts, state)
         plain = stat.S_ISREG(state.mode) or state.is_dir
-        sorts[key] = Sort(state, kind, plain and (kind.number >= 0 or self.rules.need_xattrs))
+        sorts[key] = Sort(
+            state=state,
+            kind=kind,
+            xattrs=plain and (kind.number >= 0 or self.rules.need_xattrs),
+            foreign=bool(key[0] & STATX_ATTR_MOUNT_ROOT),
+        )
+        return sorts[key]
 
-    def _special(self, node: Node, sort: Sort, name: bytes, fresh: bool) -> PlanKind:
-        """The kind of an entry with extended attributes, or of one that is just being changed."""
+    def _exactly(self, node: Node, sort: Sort, name: bytes, fresh: bool) -> PlanKind:
+        """The kind of an entry, with its extended attributes if it has any that matter."""
         state = sort.state
-        try:
-            state = with_xattrs(state, name) if sort.xattrs else state
-        except OSError:
-            fresh = True
+        if sort.xattrs and list_sizes([name])[0]:
+            try:
+                state = with_xattrs(state, name)
+            except OSError:
+                fresh = True
         if fresh:
             state = replace(state, unsteady=True)
-        return self._kind_of(node.facts, state)
+        return sort.kind if state is sort.state else self._kind_of(node.facts, state)
 
     def _kind_of(self, parent: Facts, state: State) -> PlanKind:
         kind = self.classes.get((parent, state))
@@ -303,10 +324,10 @@ def _own_state(
 ) -> tuple[list[Decided], State]:
     """The root itself: what is done with it, and its state afterwards."""
     row, state = look_at(root.fd)
-    if fresh_ones([row]):
+    if is_fresh(row, time.time_ns()):
         time.sleep(2 * FRESH_NS / 1e9)
         row, state = look_at(root.fd)
-        state = replace(state, unsteady=bool(fresh_ones([row])))
+        state = replace(state, unsteady=is_fresh(row, time.time_ns()))
     recipes = tuple(r for r in job.recipes if r.scope is not Scope.BELOW)
     after = Rules(recipes=recipes, asked=asked, mount=root.mount).decide(None, state)
     if after is None:
@@ -315,7 +336,7 @@ def _own_state(
     if isinstance(after, Reason):
         return found, state
     writer.cls(ROOT_CLASS, state, after)
-    writer.block(NO_DIR, -1, root.is_dir, [ENTRY.pack(ROOT_CLASS, *row[3:])], ROOT_NAME)
+    writer.block(NO_DIR, -1, root.is_dir, entries_of([(ROOT_CLASS, row[3:], ROOT_NAME)]))
     return found, after
 
 

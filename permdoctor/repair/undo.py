@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
 from permdoctor.diagnosis.plan import SAMPLES, Left, Outcome, Reason, Summary, TreePlan
 from permdoctor.host.deadline import Giveup
 from permdoctor.host.entries import Counters
+from permdoctor.host.scan import BATCH
 from permdoctor.kernel.mount import Mount
 from permdoctor.repair.change import Mark
 from permdoctor.repair.journal import Journal, Record
-from permdoctor.repair.look import FLAGS, Looker, Row, bare_state, fresh_ones, with_xattrs
+from permdoctor.repair.look import Looker, bare_state, look_at, with_xattrs
 from permdoctor.repair.options import CannotRepairError, Limits
-from permdoctor.repair.planfile import ENTRY, NO_DIR, Block, Reader, Writer
+from permdoctor.repair.planfile import NO_DIR, Block, Class, Entries, Reader, Writer, entries_of
 from permdoctor.repair.reach import Elsewhere, PlannedDirs
 from permdoctor.repair.rules import Decided, tree_plan
 from permdoctor.repair.state import State, passed, same
 from permdoctor.repair.store import Store
-from permdoctor.repair.syscalls import list_sizes
+from permdoctor.repair.syscalls import Row, list_sizes
 
 _UNTOUCHED = frozenset(
     {Mark.ALREADY, Mark.CHANGED, Mark.GONE, Mark.HARD_LINKS, Mark.FRESH, Mark.NOT_REACHED}
@@ -113,76 +114,68 @@ class Inverse:
         self._already = 0
 
     def block(self, block: Block) -> None:
-        entries, names = self._reader.entries(block)
-        marks = self._marks.get(block.where, bytes(len(names)))
-        self.seen += len(names)
+        """Looks at its entries, ``BATCH`` at a time."""
+        entries = self._reader.entries(block)
+        marks = self._marks.get(block.where, bytes(block.count))
+        self.seen += block.count
         wanted = [i for i, m in enumerate(marks) if m not in _UNTOUCHED]
-        if not wanted:
-            return
-        try:
-            rows, states = self._look(block, [names[i] for i in wanted])
-        except Elsewhere as e:
-            for i in wanted:
-                self._leave(block, names[i], Reason.GONE, str(e))
-            return
-        packed: list[bytes] = []
-        chosen: list[bytes] = []
-        for i, row, state in zip(wanted, rows, states, strict=True):
-            target = self._judge(block, entries[i], names[i], marks[i], row, state)
-            if target is not None and row is not None and state is not None:
-                number = self._class(block, names[i], state, target)
-                packed.append(ENTRY.pack(number, *row[3:]))
-                chosen.append(names[i])
-        if packed:
-            self._writer(block.segment).block(
-                block.dir, block.depth, block.dirs, packed, b"\0".join(chosen)
-            )
+        for begin in range(0, len(wanted), BATCH):
+            self._part(block, entries, marks, wanted[begin : begin + BATCH])
 
-    def _look(
-        self, block: Block, names: list[bytes]
-    ) -> tuple[list[Row | None], list[State | None]]:
+    def _part(self, block: Block, entries: Entries, marks: bytes, wanted: list[int]) -> None:
+        names = [entries.names[i] for i in wanted]
+        try:
+            seen = self._look(block, names)
+        except Elsewhere as e:
+            for name in names:
+                self._leave(block, name, Reason.GONE, str(e))
+            return
+        chosen: list[tuple[int, Sequence[int], bytes]] = []
+        for i, found in zip(wanted, seen, strict=True):
+            name = entries.names[i]
+            if found is None:
+                self._leave(block, name, Reason.GONE)
+                continue
+            row, state = found
+            if row[3:6] != entries.words(i)[:3]:
+                self._leave(block, name, Reason.GONE, "another file has its name")
+                continue
+            cls = self._reader.cls(block.segment, entries.cls(i))
+            target = self._judge(block, cls, name, marks[i], state)
+            if target is not None:
+                chosen.append((self._class(block, name, state, target), row[3:], name))
+        if chosen:
+            writer = self._writer(block.segment)
+            writer.block(block.dir, block.depth, block.dirs, entries_of(chosen))
+
+    def _look(self, block: Block, names: list[bytes]) -> list[tuple[Row, State] | None]:
         """Row and whole state of each name, ``None`` where there is none.  Raises ``Elsewhere``,
         and as ``open_root`` does.
         """
         fd = self._dirs.open(block.segment, block.dir)
         if block.dir == NO_DIR:
-            names = [b""]
-        rows = self._looker.rows(fd, names)
-        fresh = set(fresh_ones(rows))
-        if block.dir != NO_DIR:
-            os.fchdir(fd)
-        sizes = list_sizes(names)
-        states: list[State | None] = []
-        for i, (name, row, size) in enumerate(zip(names, rows, sizes, strict=True)):
-            if row is None:
-                states.append(None)
+            return [look_at(fd)]
+        self._looker.look(fd, names)
+        os.fchdir(fd)
+        seen: list[tuple[Row, State] | None] = []
+        rows = self._looker.statx.rows(len(names))
+        for i, (name, row, size) in enumerate(zip(names, rows, list_sizes(names), strict=True)):
+            if i in self._looker.failed:
+                seen.append(None)
                 continue
-            state = bare_state(row, unsteady=i in fresh)
-            if size or not name:
+            state = bare_state(row, unsteady=i in self._looker.fresh)
+            if size:
                 try:
-                    state = with_xattrs(state, name or b"/proc/self/fd/%d" % fd)
+                    state = with_xattrs(state, name)
                 except OSError:
                     state = replace(state, unsteady=True)
-            states.append(state)
-        return rows, states
+            seen.append((row, state))
+        return seen
 
     def _judge(
-        self,
-        block: Block,
-        entry: tuple[int, ...],
-        name: bytes,
-        mark: int,
-        row: Row | None,
-        state: State | None,
+        self, block: Block, cls: Class, name: bytes, mark: int, state: State
     ) -> State | None:
         """The state to go back to; ``None`` where there is nothing to do, or it is left."""
-        if row is None or state is None:
-            self._leave(block, name, Reason.GONE)
-            return None
-        if row[3:6] != entry[1:4]:
-            self._leave(block, name, Reason.GONE, "another file has its name")
-            return None
-        cls = self._reader.cls(block.segment, entry[0])
         if same(state, cls.before):
             self._already += 1
             return None
@@ -191,7 +184,7 @@ class Inverse:
         ):
             self._leave(block, name, Reason.CHANGED)
             return None
-        if row[0] & FLAGS:
+        if state.flags:
             self._leave(block, name, Reason.FLAGS)
             return None
         if state.linked or state.unsteady:

@@ -34,11 +34,11 @@ def entries(config: Config, id_: str) -> Iterator[ChangedEntry]:
     with store.reading(store.find(id_)) as (reader, marks, asked):
         dirs = PlannedDirs(reader, asked)
         for block in reader.blocks:
-            listed, names = reader.entries(block)
-            known = marks.get(block.where, bytes(len(names)))
+            listed = reader.entries(block)
+            known = marks.get(block.where, bytes(block.count))
             root = reader.roots[block.segment].path
-            for entry, name, mark in zip(listed, names, known, strict=True):
-                found = reader.cls(block.segment, entry[0])
+            for i, (name, mark) in enumerate(zip(listed.names, known, strict=True)):
+                found = reader.cls(block.segment, listed.cls(i))
                 below = dirs.path(block.segment, block.dir, name)
                 yield ChangedEntry(
                     path=root if below == b"." else root.rstrip(b"/") + b"/" + below,

@@ -214,8 +214,8 @@ def _result(of: Result, act: Act) -> Iterator[Line]:
         case Act.REPAIR:
             yield from _judged_again(of)
         case Act.UNDO:
-            for each in of.others:
-                yield from _back_again(each)
+            for other in of.others:
+                yield from _back_again(other)
         case _:
             assert_never(act)
     if of.outcome.applied:

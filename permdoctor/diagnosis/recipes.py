@@ -124,10 +124,10 @@ class Grant(Recipe, frozen=True, kw_only=True):
         return self.careful and any(p.loses(old, new) for p in self.claim.spare)
 
     def trouble(self, parent: Inode | None, inode: Inode) -> EntryTrouble | None:
-        """What the claimant cannot do."""
-        claim = self.claim
+        """What the claimant cannot do; a flag (chattr) that forbids it is nothing to a recipe."""
+        claim, inode = self.claim, _unflagged(inode)
         if parent is not None:
-            found = judge_entry(claim.cred, parent, inode, claim.mount, claim.need)
+            found = judge_entry(claim.cred, _unflagged(parent), inode, claim.mount, claim.need)
             return None if found is None else found[0]
         for phase in claim.phases or operations_for(claim.need, inode):
             if not ask(claim.cred, inode, claim.mount, phase).allowed:
@@ -143,6 +143,12 @@ class Grant(Recipe, frozen=True, kw_only=True):
         x = inode.is_dir or (not phases and inode.any_x)
         reads = phases == (Phase.READ,) if phases else self.claim.need is Need.READ
         return (4 if reads else 6) | x
+
+
+def _unflagged(inode: Inode) -> Inode:
+    if not (inode.immutable or inode.append_only):
+        return inode
+    return replace(inode, immutable=False, append_only=False)
 
 
 class OwnerBits(Grant, frozen=True, kw_only=True):

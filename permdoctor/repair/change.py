@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import time
 from enum import IntEnum
 
 from msgspec import Struct
@@ -18,7 +17,7 @@ from msgspec import Struct
 from permdoctor.diagnosis.plan import SAMPLES, Reason
 from permdoctor.host import acl as acl_xattr
 from permdoctor.repair import syscalls
-from permdoctor.repair.look import FRESH_NS, is_fresh, state_of_fd
+from permdoctor.repair.look import look_at, state_of_fd
 from permdoctor.repair.planfile import NO_DIR, Block, Class, Reader
 from permdoctor.repair.reach import Elsewhere, PlannedDirs
 from permdoctor.repair.state import CAPS, Act, State, Step, same, steps
@@ -133,7 +132,7 @@ class Changer:
             if row[3:6] != planned[:3]:
                 self._leave(work, i, Mark.CHANGED, "another file has its name")
             elif row[6:] != planned[3:]:
-                self._look_again(work, i, fd, row)
+                self._look_again(work, i, fd)
             elif row[1] != 1 and not dirs:
                 self._leave(work, i, Mark.HARD_LINKS)
 
@@ -144,14 +143,10 @@ class Changer:
             return "" if e.errno == errno.ENOENT else f"openat2: {errno.errorcode[e.errno or 0]}"
         return ""
 
-    def _look_again(self, work: _Work, i: int, fd: int, row: Row) -> None:
+    def _look_again(self, work: _Work, i: int, fd: int) -> None:
         """Its change time moved: is owner, mode, ACL or capability another one?"""
         try:
-            if is_fresh(row, time.time_ns()):
-                time.sleep(FRESH_NS / 1e9)
-                self._statx.fds([fd])
-                row = self._statx.row(0)
-            state = state_of_fd(fd, row)
+            _, state = look_at(fd)
         except OSError as e:
             self._leave(work, i, Mark.FAILED, f"getxattr: {_code(e)}")
             return
@@ -162,7 +157,7 @@ class Changer:
             work.marks[i] = Mark.ALREADY
         elif not same(state, cls.before):
             self._leave(work, i, Mark.CHANGED)
-        elif is_fresh(row, time.time_ns()):
+        elif state.unsteady:
             self._leave(work, i, Mark.FRESH)
 
     # --- the change ---

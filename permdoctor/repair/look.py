@@ -13,6 +13,8 @@ import stat
 import time
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from permdoctor.host import acl as acl_xattr
 from permdoctor.host import inodes
 from permdoctor.host.scan import BATCH
@@ -50,9 +52,9 @@ class Looker:
             self._look(fd, names)
 
     def _look(self, fd: int, names: Sequence[bytes]) -> None:
+        now = time.time_ns()
         self.failed = frozenset(self.statx.names(fd, names))
         self.fresh = frozenset()
-        now = time.time_ns()
         if self.statx.newest(len(names)) >= now // 1_000_000_000 - 1:
             rows = self.statx.rows(len(names))
             self.fresh = frozenset(i for i, r in enumerate(rows) if is_fresh(r, now))
@@ -60,9 +62,10 @@ class Looker:
 
 
 def is_fresh(row: Row, now: int) -> bool:
-    """Whether it changed a moment before ``now`` (ns since the epoch).
+    """Whether it changed a moment before ``now`` (ns since the epoch), or later.
 
-    A time in the future is not fresh: whatever comes now will differ from it.
+    ``now`` is from *before* the look: whoever looks may be kept waiting for long.  A time in the
+    future is not fresh: whatever comes now will differ from it.
     """
     return now - FRESH_NS < row[6] * 1_000_000_000 + row[7] < now + _FUTURE_NS
 
@@ -99,9 +102,16 @@ def with_xattrs(state: State, path: bytes) -> State:
 
 
 def look_at(fd: int) -> tuple[Row, State]:
-    """Row and state of one held object.  Raises ``OSError``."""
+    """Row and state of one held object; if it is fresh, a little later.  Raises ``OSError``."""
     statx = Statx(1)
-    if statx.fds([fd]):
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-    row = statx.row(0)
-    return row, state_of_fd(fd, row)
+    for last in (False, True):
+        now = time.time_ns()
+        if statx.fds([fd]):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        row = statx.row(0)
+        state = state_of_fd(fd, row)
+        if not is_fresh(row, now):
+            return row, state
+        if not last:
+            time.sleep(2 * FRESH_NS / 1e9)
+    return row, replace(state, unsteady=True)

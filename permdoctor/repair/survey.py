@@ -27,10 +27,8 @@ from permdoctor.host.sharing import Caller
 from permdoctor.host.syscalls import STATX_ATTR_MOUNT_ROOT
 from permdoctor.repair.journal import Journal
 from permdoctor.repair.look import (
-    FRESH_NS,
     Looker,
     bare_state,
-    is_fresh,
     look_at,
     with_xattrs,
 )
@@ -324,10 +322,6 @@ def _own_state(
 ) -> tuple[list[Decided], State]:
     """The root itself: what is done with it, and its state afterwards."""
     row, state = look_at(root.fd)
-    if is_fresh(row, time.time_ns()):
-        time.sleep(2 * FRESH_NS / 1e9)
-        row, state = look_at(root.fd)
-        state = replace(state, unsteady=is_fresh(row, time.time_ns()))
     recipes = tuple(r for r in job.recipes if r.scope is not Scope.BELOW)
     after = Rules(recipes=recipes, asked=asked, mount=root.mount).decide(None, state)
     if after is None:

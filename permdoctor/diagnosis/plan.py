@@ -49,6 +49,7 @@ class Reason(StrEnum):
     RACED = "changed-while-repaired"
     FAILED = "failed"
     NOT_REACHED = "not-reached"
+    UNKNOWN = "unknown"
 
 
 class Change(Struct, frozen=True, kw_only=True):

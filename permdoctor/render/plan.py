@@ -36,6 +36,7 @@ REASONS: Final = {
     Reason.RACED: "changed while they were repaired",
     Reason.FAILED: "the change failed",
     Reason.NOT_REACHED: "not reached",
+    Reason.UNKNOWN: "nobody knows: whoever was at them does not answer",
 }
 
 NOUNS: Final = {

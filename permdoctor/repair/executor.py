@@ -242,8 +242,12 @@ class _Run:
         done = self._counts[Mark.APPLIED] + self._counts[Mark.ALREADY]
         left = [x for x in self._left.values() if x.reason is not Reason.NOT_REACHED]
         missing = planned - done - sum(x.count for x in left)
-        if missing:
-            left.append(Left(reason=Reason.NOT_REACHED, count=missing, samples=()))
+        for reason, count in (
+            (Reason.UNKNOWN, self._unknown),
+            (Reason.NOT_REACHED, missing - self._unknown),
+        ):
+            if count:
+                left.append(Left(reason=reason, count=count, samples=()))
         return Outcome(
             planned=planned,
             applied=self._counts[Mark.APPLIED],

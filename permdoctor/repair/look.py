@@ -24,6 +24,8 @@ from permdoctor.repair.syscalls import OWNER, Row, Statx
 
 FRESH_NS = 40_000_000
 """Longer than any tick (CONFIG_HZ=100: 10 ms)."""
+MOST_ACL_BYTES = 1 << 13
+"""Of one entry: about a thousand ACL entries."""
 _FUTURE_NS = 1_000_000_000
 _WAITS = 25
 
@@ -88,17 +90,12 @@ def with_xattrs(state: State, path: bytes) -> State:
     """
     if stat.S_ISLNK(state.mode):
         return state
-    return State(
-        state.uid,
-        state.gid,
-        state.mode,
-        state.flags,
-        inodes.acl_blob(path, acl_xattr.ACCESS),
-        inodes.acl_blob(path, acl_xattr.DEFAULT) if state.is_dir else None,
-        caps=inodes.acl_blob(path, CAPS) if stat.S_ISREG(state.mode) else None,
-        linked=state.linked,
-        unsteady=state.unsteady,
-    )
+    acl = inodes.acl_blob(path, acl_xattr.ACCESS)
+    default = inodes.acl_blob(path, acl_xattr.DEFAULT) if state.is_dir else None
+    if len(acl or b"") + len(default or b"") > MOST_ACL_BYTES:
+        return replace(state, oversized=True)
+    caps = inodes.acl_blob(path, CAPS) if stat.S_ISREG(state.mode) else None
+    return replace(state, acl=acl, default=default, caps=caps)
 
 
 def look_at(fd: int) -> tuple[Row, State]:

@@ -60,6 +60,13 @@ class Store:
         )
         directory = self._at("journal", id_)
         held: list[int] = []
+        own = os.fsencode(os.path.realpath(self.directory))
+        for root in about.roots:
+            if is_beneath(own, root):
+                raise UsageError(
+                    f"the journals themselves lie in {printable(root)} ({printable(own)})",
+                    hint="repair what is needed below it, or set repair.state elsewhere",
+                )
         try:
             with writing(self.directory):
                 for each in ("", "locks", "active", "journal"):
@@ -154,7 +161,7 @@ class Store:
                 f"cannot read the journals in {printable(self.directory)}: {e.strerror}"
             ) from e
         found = [self._record(i) for i in ids]
-        undone = {r.about.of: r.id for r in found if r.about.of and r.status is not Status.PLANNED}
+        undone = {r.about.of: r.id for r in found if r.about.of and r.status is Status.DONE}
         return tuple(replace(r, undone_by=undone.get(r.id, "")) for r in found)
 
     def _record(self, id_: str) -> Record:

@@ -40,6 +40,8 @@ from permdoctor.repair.state import State
 from permdoctor.repair.syscalls import list_sizes
 
 MOST_KINDS = 1 << 15
+MOST_ACL_BYTES = 1 << 22
+"""Of all kinds together: each ACL is kept once for each kind."""
 ROOT_NAME = b"."
 ROOT_CLASS = 0xFFFFFFFF
 """The class of the root itself, which no entry below it has."""
@@ -101,6 +103,7 @@ class Surveyor(Scanner):
         self._output = output
         self._sorts: dict[Facts, Sorts] = {}
         self._depths: list[int] = []
+        self._acl_bytes = 0
 
     def twin(self) -> Surveyor:
         root = Node.root_of(self.job.root_fd, self.root.facts)
@@ -218,6 +221,9 @@ class Surveyor(Scanner):
             if isinstance(after, State):
                 kind.number, kind.after = len(self.classes) - 1, after
                 self.writer.cls(kind.number, state, after)
+            self._acl_bytes += len(state.acl or b"") + len(state.default or b"")
+            if self._acl_bytes > MOST_ACL_BYTES:
+                self.counters.stopped = f"stopped at {MOST_ACL_BYTES:,} bytes of different ACLs"
             if len(self.classes) > MOST_KINDS:
                 self.counters.stopped = f"stopped at {MOST_KINDS:,} kinds of entries"
         assert isinstance(kind, PlanKind)

@@ -272,7 +272,7 @@ class _Preparation:
             question = Question(
                 path=path,
                 remedies=remedies,
-                named=request.path is not None,
+                named=request.path is not None and request.plan_out is None,
                 allow=request.allow,
                 socket=socket,
                 deep=deep,

@@ -11,6 +11,7 @@ from permdoctor.host.entries import to_inode
 from permdoctor.kernel.mount import Mount
 from permdoctor.repair.change import Mark
 from permdoctor.repair.journal import Record
+from permdoctor.repair.options import CannotRepairError
 from permdoctor.repair.reach import PlannedDirs
 from permdoctor.repair.store import Store
 
@@ -20,7 +21,20 @@ _PLAIN = Mount()
 
 def history(config: Config) -> tuple[Past, ...]:
     """The newest last.  Raises ``CannotRepairError`` where the journals may not be read."""
-    return tuple(_past(r) for r in Store(config.repair.state).records())
+    records = _readable(Store(config.repair.state))
+    return tuple(_past(r) for r in sorted(records, key=_age))
+
+
+def _readable(store: Store) -> tuple[Record, ...]:
+    try:
+        return store.records()
+    except CannotRepairError as e:
+        raise CannotRepairError(e.message, hint=e.hint or "run it as root") from e
+
+
+def _age(record: Record) -> tuple[str, float]:
+    """A damaged journal knows its second only by its id."""
+    return record.id[:15], record.about.started
 
 
 def one(config: Config, id_: str) -> Past:

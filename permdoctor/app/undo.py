@@ -112,7 +112,7 @@ def _last(store: Store) -> Record:
     """The newest repair that is not undone; an undo that did not come to its end does not count."""
     records = store.records()
     undone = {r.about.of for r in records if r.about.kind == "undo" and r.status is Status.DONE}
-    for record in reversed(records):
+    for record in sorted(records, key=lambda r: r.about.started, reverse=True):
         applied = record.status in (Status.DONE, Status.STOPPED, Status.INTERRUPTED)
         fits = record.about.kind == "repair" and applied and not record.damaged
         if fits and record.id not in undone:

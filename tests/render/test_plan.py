@@ -139,7 +139,7 @@ TREE = TreePlan(
             after=inode(1001, 0, 0o755, type=FileType.REGULAR),
             count=1,
             samples=(b"tool",),
-            drops=("setuid", "file capabilities"),
+            drops=("setuid",),
         ),
     ),
     left=(Left(reason=Reason.HARD_LINKS, count=2, samples=(b"x", b"y")),),
@@ -188,9 +188,9 @@ trainer: 1,206 entries to repair
   error PD101 /app/model: 1001:1001 cannot write here
     -> Give the directory, and nothing below it, to the process (chown-directory)
   /srv/models: 1,206 of 1,210 entries
-    root:root 0755 -> 1001:1001                                           1 directory: .
-    root:root 0644, +user:7:rw-                                           1,204 files, such as a, b/c, d
-    root:root 4755 -> 1001:root 0755, loses setuid and file capabilities  1 file: tool
+    root:root 0755 -> 1001:1001                     1 directory: .
+    root:root 0644, +user:7:rw-                     1,204 files, such as a, b/c, d
+    root:root 4755 -> 1001:root 0755, loses setuid  1 file: tool
     skipped, more than one link, and another may lie outside the tree: 2 entries: x, y
   alice (1000) loses write on 3 entries: a, b, c
   1001:1001 in trainer loses own, gains read, write on /srv/models

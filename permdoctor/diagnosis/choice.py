@@ -152,10 +152,11 @@ def _default(
     if reason or not harmless or finding.host_path is None:
         yield left_alone(report, finding, reason)
         return
+    helped: set[int] = set()
     for remedy in harmless:
-        yield Chosen(finding=finding, remedy=remedy, path=finding.host_path)
-        if remedy.proven and not _shared(finding, findings):
-            return
+        if remedy.helps - helped or _shared(finding, findings):
+            yield Chosen(finding=finding, remedy=remedy, path=finding.host_path)
+            helped |= remedy.helps
 
 
 def _shared(finding: Finding, findings: tuple[Finding, ...]) -> bool:

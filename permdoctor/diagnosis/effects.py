@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import cache
 
 from msgspec import Struct
 
@@ -139,6 +140,7 @@ def _rights(person: _Person, inode: Inode) -> frozenset[Right]:
     return frozenset(held)
 
 
+@cache
 def _in_order(of: frozenset[Right]) -> tuple[Right, ...]:
     """Without SEARCH where READ says it."""
     return tuple(r for r in Right if r in of and not (r is Right.SEARCH and Right.READ in of))

@@ -191,16 +191,20 @@ def _chown(claim: Claim) -> _Way:
 def _remedy(host: bytes, way: _Way, classes: list[EntryClass]) -> Remedy | None:
     """``None`` where the recipe helps none of them."""
     changed: dict[EntryClass, None] = {}
+    helps = set()
     proven = True
-    for c in classes:
+    for i, c in enumerate(classes):
         parent = _after(way.recipe, c)
         new = way.recipe.change(parent, c.inode)
-        if way.recipe.trouble(parent, new or c.inode) is not None:
-            proven = False
-        elif new is None:
-            changed[_directory(c)] = None
+        left = way.recipe.trouble(parent, new or c.inode)
+        proven = proven and left is None
         if new is not None:
             changed[c] = None
+        elif left is None:
+            changed[_directory(c)] = None
+        else:
+            continue
+        helps.add(i)
     if not changed:
         return None
     asleep = isinstance(way.recipe, UserEntry) and any(held_back(c.inode) for c in changed)
@@ -214,6 +218,7 @@ def _remedy(host: bytes, way: _Way, classes: list[EntryClass]) -> Remedy | None:
         else "",
         proven=proven,
         recipes=(way.recipe,),
+        helps=frozenset(helps),
     )
 
 

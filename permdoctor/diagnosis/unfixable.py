@@ -75,4 +75,4 @@ def _nature(report: Report, finding: Finding) -> str:
         return f"{printable(mount.fstype)}: the owner is an option of its mount"
     if best is not None and best.where in _WHERE:
         return f"only {_WHERE[best.where]} can be changed"
-    return "no owner, mode or ACL would help"
+    return "nothing that permdoctor changes would help"

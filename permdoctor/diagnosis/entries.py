@@ -25,7 +25,7 @@ from permdoctor.diagnosis.report import Finding, Remedy, Severity
 from permdoctor.diagnosis.shell import path_argument
 from permdoctor.diagnosis.system import is_system, narrow_mount
 from permdoctor.kernel.filesystems import SERVER_DECIDES
-from permdoctor.kernel.inode import FileType, Inode
+from permdoctor.kernel.inode import S_ISGID, FileType, Inode
 from permdoctor.kernel.text import printable
 from permdoctor.kernel.verdict import Verdict
 
@@ -127,12 +127,15 @@ def entry_remedies(
 
 
 class _Way(Struct, frozen=True, kw_only=True):
-    """A recipe, and how people say and do the same.  ``command`` is asked for each class."""
+    """A recipe, and how people say and do the same.  ``command`` and ``where``, what find(1) has
+    to look at besides owner and mode, are asked for each class.
+    """
 
     recipe: Grant
     command: Callable[[Inode], str]
     title: str
     why: str
+    where: Callable[[Inode], str] = lambda _: ""
 
 
 def _ways(claim: Claim, trouble: EntryTrouble) -> tuple[_Way, ...]:
@@ -180,11 +183,17 @@ def _chown(claim: Claim) -> _Way:
     def command(inode: Inode) -> str:
         return f"chown -h {uid}" if recipe.new_gid(inode) is None else f"chown -h {uid}:{gid}"
 
+    def where(inode: Inode) -> str:
+        if not inode.mode & (S_ISGID | 0o020):
+            return ""
+        return "! -gid 0 " if recipe.new_gid(inode) is None else "-gid 0 "
+
     return _Way(
         recipe=recipe,
         command=command,
         title=f"Give what root left behind to {uid}:{gid}",
         why="with the container stopped",
+        where=where,
     )
 
 
@@ -211,7 +220,7 @@ def _remedy(host: bytes, way: _Way, classes: list[EntryClass]) -> Remedy | None:
     return Remedy(
         name=way.recipe.name,
         title=way.title,
-        commands=tuple(_commands(host, list(changed), way.command)),
+        commands=tuple(_commands(host, list(changed), way)),
         why=way.why,
         why_not="wakes entries that an ACL's mask holds back (`permdoctor fix` does not)"
         if asleep
@@ -237,20 +246,18 @@ def _directory(c: EntryClass) -> EntryClass:
     return EntryClass(parent=c.parent, inode=c.parent, count=count, samples=samples)
 
 
-def _commands(
-    host: bytes, classes: list[EntryClass], command: Callable[[Inode], str]
-) -> Iterator[str]:
+def _commands(host: bytes, classes: list[EntryClass], way: _Way) -> Iterator[str]:
     if sum(c.count for c in classes) <= _NAMED:
-        for line, group in groupby(classes, lambda c: command(c.inode)):
+        for line, group in groupby(classes, lambda c: way.command(c.inode)):
             yield f"{line} {' '.join(_paths(host, list(group)))}"
         return
-    seen = {(c.inode.uid, c.inode.mode, c.inode.type, command(c.inode)) for c in classes}
-    for uid, mode, type_, line in sorted(seen, key=str):
+    alike = {(c.inode.uid, c.inode.mode, c.inode.type, way.where(c.inode)): c for c in classes}
+    for (uid, mode, type_, where), c in sorted(alike.items(), key=lambda item: str(item[0])):
         letter = "d" if type_ is FileType.DIRECTORY else "f"
         owner = f"-uid {uid} " if uid is not None else ""
         yield (
-            f"find {path_argument(host)} -xdev -type {letter} {owner}-perm {mode:04o} "
-            f"-exec {line} {{}} +"
+            f"find {path_argument(host)} -xdev -type {letter} {owner}{where}-perm {mode:04o} "
+            f"-exec {way.command(c.inode)} {{}} +"
         )
 
 

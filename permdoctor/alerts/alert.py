@@ -1,0 +1,62 @@
+"""An alert: a problem that somebody should know of, and that it is gone again.
+
+Its fingerprint is made of what stays the same when a container is made anew: host, engine,
+container *name*, mount and code; not the container's id, nor counts, nor sentences.  One *episode*
+lasts from the first time it was found until it is resolved; fingerprint, episode and status
+together make ``id``, by which a receiver can tell that it has been told already.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+
+from msgspec import Struct
+
+from permdoctor.diagnosis.report import Severity
+
+
+class AlertStatus(StrEnum):
+    """As Alertmanager and PagerDuty call them."""
+
+    FIRING = "firing"
+    RESOLVED = "resolved"
+
+
+class Problem(Struct, frozen=True, kw_only=True):
+    """What identifies a problem.  ``engine`` is an endpoint; ``target`` the path inside."""
+
+    host: str
+    engine: str
+    container: str
+    code: str
+    target: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits, stable over releases."""
+        words = (self.host, self.engine, self.container, self.target, self.code)
+        text = "\0".join(words).encode("utf-8", "surrogateescape")
+        return hashlib.sha256(text).hexdigest()[:32]
+
+
+class Alert(Struct, frozen=True, kw_only=True):
+    """One problem in one episode.  Times are seconds since the epoch; ``ended`` is ``None`` while
+    it fires.  All text is printable already.  ``remedies`` are shell lines, best first.
+    """
+
+    problem: Problem
+    status: AlertStatus
+    severity: Severity
+    title: str
+    detail: tuple[str, ...] = ()
+    remedies: tuple[str, ...] = ()
+    host_path: str = ""
+    count: int = 1
+    started: float
+    ended: float | None = None
+
+    @property
+    def id(self) -> str:
+        """The same however often it is sent."""
+        return f"{self.problem.fingerprint}-{int(self.started * 1000)}-{self.status}"

@@ -1,0 +1,248 @@
+"""What happens, and what is to be done: the two languages of the reconciler.
+
+Pure data.  Times are monotonic seconds where they say when to do something, and seconds since the
+epoch in alerts.  A container is known by its engine's endpoint and its full id.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from permdoctor.alerts.alert import Alert, Problem
+from permdoctor.diagnosis.report import Severity
+
+
+class ContainerRef(Struct, frozen=True, kw_only=True):
+    """Which container.  ``engine`` is an endpoint."""
+
+    engine: str
+    id: str
+
+
+class Seen(Struct, frozen=True, kw_only=True):
+    """A container as a list or an event shows it.  ``started`` is the engine's word for when its
+    present run began, empty if it does not say; another one is another run.
+    """
+
+    ref: ContainerRef
+    name: str
+    running: bool
+    started: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+class Found(Struct, frozen=True, kw_only=True):
+    """A finding in the words of an alert: everything that has to be told of it.
+
+    ``paths`` on the host are what should be watched for a change; ``fixable`` are the names of the
+    remedies that permdoctor can do itself.
+    """
+
+    problem: Problem
+    severity: Severity
+    title: str
+    detail: tuple[str, ...] = ()
+    remedies: tuple[str, ...] = ()
+    fixable: tuple[str, ...] = ()
+    host_path: str = ""
+    count: int = 1
+
+
+# --- events ---
+
+
+class Connected(Struct, frozen=True, kw_only=True):
+    """An engine answers (again), and this is everything that runs on it now."""
+
+    engine: str
+    containers: tuple[Seen, ...]
+
+
+class Disconnected(Struct, frozen=True, kw_only=True):
+    """The stream ended, or nothing was heard for too long."""
+
+    engine: str
+    why: str
+
+
+class Swept(Struct, frozen=True, kw_only=True):
+    """The periodic full list; the same meaning as ``Connected``."""
+
+    engine: str
+    containers: tuple[Seen, ...]
+
+
+class Action(StrEnum):
+    """What an engine's event means to us."""
+
+    START = "start"
+    STOP = "stop"
+    CHANGE = "change"
+    """exec, unpause, rename, a volume mounted: look again."""
+    GONE = "gone"
+
+
+class Happened(Struct, frozen=True, kw_only=True):
+    """An engine's event, in our words."""
+
+    action: Action
+    container: Seen
+
+
+class Changed(Struct, frozen=True, kw_only=True):
+    """Something changed at or below one of the watched host paths."""
+
+    path: bytes
+
+
+class MapsChanged(Struct, frozen=True, kw_only=True):
+    """/etc/subuid, /etc/subgid or daemon.json changed: everybody is judged again."""
+
+    path: bytes
+
+
+class Checked(Struct, frozen=True, kw_only=True):
+    """A check came back.  ``failed`` says why there is no result (empty: there is one), ``gone``
+    that the container is not there any more.  ``roots`` are the host paths of its mounts.
+    ``number`` is the command's.
+    """
+
+    number: int
+    ref: ContainerRef
+    found: tuple[Found, ...] = ()
+    roots: tuple[bytes, ...] = ()
+    failed: str = ""
+    gone: bool = False
+    seconds: float = 0.0
+
+
+class Repaired(Struct, frozen=True, kw_only=True):
+    """A repair came back.  ``failed`` says why it did nothing or not everything; ``id`` is the
+    journal's.  ``applied`` entries were changed.
+    """
+
+    number: int
+    ref: ContainerRef
+    path: bytes
+    id: str = ""
+    applied: int = 0
+    failed: str = ""
+
+
+class Tick(Struct, frozen=True, kw_only=True):
+    """Time has passed."""
+
+
+class Restored(Struct, frozen=True, kw_only=True):
+    """At the start of the service: the alerts that fired when it ended."""
+
+    firing: tuple[Alert, ...]
+
+
+class Reloaded(Struct, frozen=True, kw_only=True):
+    """The configuration was read again and is valid."""
+
+    rules: Rules
+
+
+Event = (
+    Connected | Disconnected | Swept | Happened | Changed | MapsChanged | Checked | Repaired
+    | Tick | Restored | Reloaded
+)  # fmt: skip
+
+
+# --- rules: what of the configuration the reconciler needs ---
+
+
+class Silence(Struct, frozen=True, kw_only=True):
+    """``[[ignore]]``: findings that are shown as ignored and not told.  Globs; ``expires`` is
+    seconds since the epoch (``None``: never).
+    """
+
+    reason: str
+    code: str = "*"
+    container: str = "*"
+    label: str = ""
+    path: str = "*"
+    expires: float | None = None
+
+
+class RepairRule(Struct, frozen=True, kw_only=True):
+    """``[[repair.unasked]]`` (config.Unasked), with the maintenance window as (start, end) minutes
+    of the local day; ``None``: always.
+    """
+
+    container: str
+    remedy: str
+    roots: tuple[str, ...]
+    max_entries: int
+    window: tuple[int, int] | None = None
+
+
+class Rules(Struct, frozen=True, kw_only=True):
+    """``settle`` seconds after a start everything is judged a second time; ``damp`` seconds must
+    pass without a finding before it is resolved if it flaps; ``min_severity`` is what is told.
+    """
+
+    host: str
+    settle: float = 5.0
+    sweep: float = 300.0
+    debounce: float = 1.0
+    damp: float = 60.0
+    check_again: float = 3600.0
+    min_severity: Severity = Severity.WARNING
+    repairs_per_hour: int = 6
+    silences: tuple[Silence, ...] = ()
+    repairs: tuple[RepairRule, ...] = ()
+
+
+# --- commands ---
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """Judge this container; answer with ``Checked`` of the same number."""
+
+    number: int
+    ref: ContainerRef
+    why: str
+
+
+class List(Struct, frozen=True, kw_only=True):
+    """List everything that runs on an engine; answer with ``Swept``."""
+
+    engine: str
+
+
+class Watch(Struct, frozen=True, kw_only=True):
+    """These host paths, and no others, are to be watched."""
+
+    paths: tuple[bytes, ...]
+
+
+class Tell(Struct, frozen=True, kw_only=True):
+    """Hand an alert to the outbox."""
+
+    alert: Alert
+
+
+class Repair(Struct, frozen=True, kw_only=True):
+    """Repair for this container by this remedy below ``root``; answer with ``Repaired``."""
+
+    number: int
+    ref: ContainerRef
+    remedy: str
+    root: bytes
+    max_entries: int
+
+
+class Log(Struct, frozen=True, kw_only=True):
+    """A line for the log: ``event`` in a few words, ``level`` as structlog's, with fields."""
+
+    level: str
+    event: str
+    fields: tuple[tuple[str, str], ...] = ()
+
+
+Command = Check | List | Watch | Tell | Repair | Log

@@ -47,14 +47,14 @@ def mount_targets(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Where the container that was named has its mounts."""
-    return _items(_targets(ctx.params.get("name"), _hosts(ctx)), incomplete)
+    return _items(_targets(_named(ctx), _hosts(ctx)), incomplete)
 
 
 def remedy_names(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """The remedies for the container that was named, of those that ``fix`` can carry out."""
-    return _items(_remedies(ctx.params.get("name"), _hosts(ctx)), incomplete)
+    return _items(_remedies(_named(ctx), _hosts(ctx)), incomplete)
 
 
 def repair_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -80,11 +80,19 @@ def _hosts(ctx: click.Context) -> tuple[str, ...]:
     return tuple(ctx.params.get("hosts") or ())
 
 
-def _targets(name: object, hosts: tuple[str, ...]) -> tuple[str, ...]:
+def _named(ctx: click.Context) -> str | None:
+    """The container on the line.  While the value of an option is completed, click has not come to
+    the arguments yet.
+    """
+    name = ctx.params.get("name") or next(iter(ctx.args), None)
+    return name if isinstance(name, str) else None
+
+
+def _targets(name: str | None, hosts: tuple[str, ...]) -> tuple[str, ...]:
     from permdoctor.app.engines import connected, find
     from permdoctor.config import load
 
-    if not isinstance(name, str):
+    if name is None:
         return ()
     try:
         with _patience(), connected(hosts, load(None, os.environ).engines.hosts) as engines:
@@ -94,13 +102,13 @@ def _targets(name: object, hosts: tuple[str, ...]) -> tuple[str, ...]:
     return _typeable(os.fsdecode(m.target) for m in container.mounts)
 
 
-def _remedies(name: object, hosts: tuple[str, ...]) -> tuple[str, ...]:
+def _remedies(name: str | None, hosts: tuple[str, ...]) -> tuple[str, ...]:
     from msgspec.structs import replace
 
     from permdoctor.app.check import CheckRequest, check
     from permdoctor.config import Check, load
 
-    if not isinstance(name, str):
+    if name is None:
         return ()
     hurry = Check(budget_seconds=PATIENCE_SECONDS / 4, deadline_seconds=PATIENCE_SECONDS / 2)
     try:

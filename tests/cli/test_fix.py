@@ -23,7 +23,7 @@ from tests.cli.process import CONTROL, NO_ENGINE, permdoctor, python
 from tests.cli.repairs import Answer, Run, metadata, runner, settings
 from tests.lab.lab import Lab
 
-DENIED = ("/", "/etc", "/usr/local/x", "/proc/self", "/dev", "/run", "/home/alice", "/var/lib")
+DENIED = ("/", "/etc", "/usr/local", "/proc/self", "/dev", "/run", "/home", "/var/lib")
 
 
 @pytest.fixture

@@ -69,6 +69,10 @@ class _Server:
         _copy(image, self.stable_path)
         self.stable = os.open(self.stable_path, os.O_RDWR)
         self.pending: list[tuple[int, bytes]] = []
+        self.armed: tuple[int, str] | None = None
+        """So many writes until the power is cut."""
+        self.target = ""
+        self.lost = 0
 
     def serve(self, orders: socket.socket) -> None:
         while True:
@@ -77,14 +81,22 @@ class _Server:
                     order = orders.recv(4096)
                     if not order:
                         return
-                    seed, _, target = order.decode().partition(" ")
-                    self.cut(target, random.Random(seed))
-                    orders.send(b"%d" % len(self.pending))
+                    orders.send(b"%d" % self.order(*order.decode().split(" ", 2)))
                 elif not self._request():
                     return
 
-    def cut(self, target: str, rng: random.Random) -> None:
+    def order(self, writes: str, seed: str, target: str) -> int:
+        """Cut the power after so many writes (-1: now, if that has not come yet)."""
+        if int(writes) >= 0:
+            self.armed, self.target, self.lost = (int(writes), seed), target, 0
+        elif self.armed is not None:
+            self.cut(self.armed[1])
+        return self.lost
+
+    def cut(self, seed: str) -> None:
         """The disk after a power cut now."""
+        self.armed, self.lost = None, len(self.pending)
+        target, rng = self.target, random.Random(seed)
         _copy(self.stable_path, target)
         kept = rng.choice((0.0, 0.5, 0.9, 1.0))
         fd = os.open(target, os.O_WRONLY)
@@ -133,6 +145,11 @@ class _Server:
                 data = body[40 : 40 + size]
                 os.pwrite(self.now, data, offset)
                 self.pending.append((offset, data))
+                if self.armed is not None:
+                    left, seed = self.armed
+                    self.armed = (left - 1, seed)
+                    if not left:
+                        self.cut(seed)
                 return 0, struct.pack("=II", size, 0)
             case _Op.FSYNC:
                 self._flush()
@@ -159,12 +176,19 @@ class Disk:
     def __init__(self, path: str, orders: socket.socket) -> None:
         self.path, self._orders = path, orders
 
-    def cut(self, target: str, seed: int) -> int:
-        """Write to ``target`` what is on the disk if the power goes now.
+    def arm(self, target: str, seed: int, writes: int) -> None:
+        """The power goes after so many writes more; ``target`` will be what is on the disk."""
+        self._order(f"{writes} {seed} {target}")
 
-        Returns the number of writes that were not flushed, of which a part is lost.
+    def cut(self) -> int:
+        """It goes now, if it has not yet.
+
+        Returns the number of writes that were not flushed then, of which a part is lost.
         """
-        self._orders.send(f"{seed} {target}".encode())
+        return self._order("-1 0 ")
+
+    def _order(self, order: str) -> int:
+        self._orders.send(order.encode())
         return int(self._orders.recv(64))
 
 

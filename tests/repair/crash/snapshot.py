@@ -17,7 +17,7 @@ Xattrs = tuple[tuple[str, bytes], ...]
 
 
 class Meta(NamedTuple):
-    """One entry.  ``xattrs`` are all of them, so the ACLs and file capabilities too.
+    """One entry.  ``xattrs`` are all of them, the ACLs and file capabilities too.
 
     ``ctime_ns`` and ``atime_ns`` are compared only where that is asked.
     """
@@ -38,6 +38,8 @@ class Meta(NamedTuple):
 Snapshot = dict[bytes, Meta]
 """By path relative to the root; the root itself is ``b"."``."""
 
+_TWICE = ("trusted.SGI_ACL_FILE", "trusted.SGI_ACL_DEFAULT")
+"""The ACLs once more, as xfs stores them."""
 _TIMES = ("atime_ns", "ctime_ns")
 
 
@@ -72,7 +74,7 @@ def _names(directory: bytes) -> list[bytes]:
 def meta(path: bytes, st: os.stat_result | None = None) -> Meta:
     """Of one entry, a symlink itself."""
     st = os.lstat(path) if st is None else st
-    names = sorted(os.listxattr(path, follow_symlinks=False))
+    names = [n for n in sorted(os.listxattr(path, follow_symlinks=False)) if n not in _TWICE]
     return Meta(
         ino=st.st_ino,
         mode=st.st_mode,

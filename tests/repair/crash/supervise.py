@@ -58,6 +58,7 @@ _SYS_SECCOMP: Final = {"x86_64": 317}.get(platform.machine(), 277)
 _SET_MODE_FILTER, _NEW_LISTENER, _WAIT_KILLABLE = 1, 1 << 3, 1 << 5
 _RET_ALLOW, _RET_NOTIFY = 0x7FFF0000, 0x7FC00000
 _NOTIFY_RECV, _NOTIFY_SEND, _FLAG_CONTINUE = 0xC0502100, 0xC0182101, 1
+_FAR = 8192
 _NOTICE = struct.Struct("=QIIiIQ6Q")
 _ANSWER = struct.Struct("=QqiI")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -135,7 +136,8 @@ class Run:
         """Wait until no process of the run is left (``leave``: until the main one has ended).
 
         ``at`` is asked about each watched call, ``late`` called ``after`` so many seconds.  A run
-        that takes longer than ``seconds`` is killed, and ``TimeoutError`` raised.
+        that takes longer than ``seconds`` is killed, and ``TimeoutError`` raised.  Every process
+        of the run has a descriptor of the results' socket, so its end is that of them all.
         """
         deadline = self.started + seconds
         alarm = None if after is None else self.started + after
@@ -146,7 +148,7 @@ class Run:
         for fd in watch:
             poll.register(fd, select.POLLIN)
         said = bytearray()
-        while watch - {self._results.fileno()} if not leave else self._main in watch:
+        while self._main in watch if leave else watch:
             now = time.monotonic()
             if alarm is not None and now >= alarm:
                 alarm = None
@@ -167,8 +169,6 @@ class Run:
                     poll.unregister(fd)
                     watch.discard(fd)
         self._reap(said)
-        if not leave:
-            self._gone(deadline)
         value, error = pickle.loads(said) if said else (None, None)
         return Ended(self.calls, time.monotonic() - self.started, value, error)
 
@@ -240,14 +240,6 @@ class Run:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 
-    def _gone(self, deadline: float) -> None:
-        """The others, orphans now, are reaped by init."""
-        while left := _session(self.pid):
-            if time.monotonic() > deadline:
-                self.kill()
-                raise TimeoutError(f"processes {left} of the run do not end")
-            time.sleep(0.001)
-
 
 def run(work: Callable[[], object], **how: Any) -> Any:
     """``work()`` in a process of its own, unwatched: its value, or what it raised."""
@@ -256,15 +248,17 @@ def run(work: Callable[[], object], **how: Any) -> Any:
 
 
 def _session(leader: int) -> list[int]:
-    return [pid for pid in _processes() if _stat(pid)[1:] == (leader, True)]
+    """Its processes, which have numbers after its own, or small ones when these begin anew."""
+    return [pid for pid in _processes(leader) if _stat(pid)[1:] == (leader, True)]
 
 
 def _alive(pid: int) -> bool:
     return _stat(pid)[2]
 
 
-def _processes() -> Iterator[int]:
-    return (int(n) for n in os.listdir("/proc") if n.isdigit())
+def _processes(leader: int) -> Iterator[int]:
+    pids = (int(n) for n in os.listdir("/proc") if n.isdigit())
+    return (pid for pid in pids if pid >= leader or pid < leader - _FAR)
 
 
 def _stat(pid: int) -> tuple[int, int, bool]:

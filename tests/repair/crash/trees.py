@@ -22,6 +22,8 @@ from permdoctor.kernel.inode import Inode
 from tests.differential import aclxattr
 
 FIRST = 1000
+DRESSES = 25
+"""So many different ones a tree has, as real trees have few."""
 CAPS = "security.capability"
 
 
@@ -117,7 +119,7 @@ def make(root: str, entries: int, seed: int) -> None:
         if directory:
             directories.append(path)
     for path in reversed(made):
-        _dress(rng, path)
+        _dress(random.Random(f"{seed} {rng.randrange(DRESSES)}"), path)
 
 
 def _name(rng: random.Random, n: int) -> str:

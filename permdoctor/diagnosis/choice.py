@@ -27,10 +27,7 @@ from permdoctor.diagnosis.parties import parties_of
 from permdoctor.diagnosis.plan import Job
 from permdoctor.diagnosis.recipes import (
     Claim,
-    Give,
     Grant,
-    GroupBits,
-    OwnerBits,
     Party,
     Recipe,
     Scope,
@@ -86,7 +83,8 @@ def jobs_of(report: Report, *, mounts: tuple[bytes, ...] = (), remedy: str | Non
         found = [c for f in findings for c in _named(report, f, remedy)]
     else:
         found = [c for f in findings if is_refused(f) for c in _default(report, f, findings)]
-    jobs, nested = _without_nested(_jobs(report, [c for c in found if isinstance(c, Chosen)]))
+    wanted = [c for c in found if isinstance(c, Chosen)]
+    jobs, nested = _without_nested(_jobs(report, wanted, named=remedy is not None))
     chosen = tuple(c for c in found if isinstance(c, Chosen) and c.path not in nested)
     left = [c for c in found if isinstance(c, NotFixable)]
     left += [
@@ -147,7 +145,7 @@ def _named(report: Report, finding: Finding, name: str) -> Iterator[Chosen | Not
 def _default(
     report: Report, finding: Finding, findings: tuple[Finding, ...]
 ) -> Iterator[Chosen | NotFixable]:
-    harmless = [r for r in finding.remedies if r.recipes and not r.breaks and not r.by_hand]
+    harmless = [r for r in finding.remedies if r.recipes and r.helps and not r.by_hand]
     reason = forbidden(report)
     if reason or not harmless or finding.host_path is None:
         yield left_alone(report, finding, reason)
@@ -182,31 +180,20 @@ def _optional(report: Report, findings: tuple[Finding, ...]) -> Iterator[Chosen]
 # -- the jobs ----------------------------------------------------------------------------------
 
 
-def _jobs(report: Report, chosen: list[Chosen]) -> dict[bytes, Job]:
+def _jobs(report: Report, chosen: list[Chosen], *, named: bool) -> dict[bytes, Job]:
     """One a path, in the order of the findings; what breaks nobody is to break nobody."""
     recipes: dict[bytes, dict[Recipe, None]] = {}
     for c in chosen:
         for recipe in c.remedy.recipes:
-            if isinstance(recipe, Grant) and not c.remedy.breaks:
+            if isinstance(recipe, Grant) and not (named and c.remedy.breaks):
                 recipe = replace(recipe, careful=True)
             recipes.setdefault(c.path, {})[recipe] = None
     identity = {m.host_path: (m.dev, m.ino) for m in report.mounts}
     jobs = {}
     for path, wanted in recipes.items():
         dev, ino = identity.get(path, (0, 0))
-        jobs[path] = Job(path=path, recipes=tuple(sorted(wanted, key=_turn)), dev=dev, ino=ino)
+        jobs[path] = Job(path=path, recipes=tuple(wanted), dev=dev, ino=ino)
     return jobs
-
-
-def _turn(recipe: Recipe) -> int:
-    """The object before what lies below it.  Of an object the bits before the owner: who has them
-    is then spared; entries for those who are left come last.
-    """
-    if recipe.scope is not Scope.ROOT:
-        return 3
-    if isinstance(recipe, OwnerBits | GroupBits):
-        return 0
-    return 1 if isinstance(recipe, Give) else 2
 
 
 def _without_nested(jobs: dict[bytes, Job]) -> tuple[tuple[Job, ...], dict[bytes, str]]:
@@ -265,7 +252,7 @@ def job_for(facts: Facts, path: bytes) -> Job:
     walk = None if bind is None or bind.bind.host_path != path else bind.walk
     return Job(
         path=path,
-        recipes=tuple(sorted(careful, key=_turn)),
+        recipes=tuple(careful),
         dev=0 if walk is None else walk.dev,
         ino=0 if walk is None else walk.ino,
     )

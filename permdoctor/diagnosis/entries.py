@@ -6,6 +6,7 @@ about each class: what it does not help is not named, and it is proven if it hel
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import groupby
 
@@ -17,11 +18,11 @@ from permdoctor.container.subject import Subject
 from permdoctor.diagnosis.causes import code_of_trouble
 from permdoctor.diagnosis.details import owner_label
 from permdoctor.diagnosis.edits import held_back
-from permdoctor.diagnosis.facts import BindFacts, EntryClass, Facts
+from permdoctor.diagnosis.facts import BindFacts, EntryClass, Facts, Neighbour
 from permdoctor.diagnosis.judge import EntryTrouble, judge_entry
-from permdoctor.diagnosis.parties import parties_of
+from permdoctor.diagnosis.parties import MOST, party_of, users_of
 from permdoctor.diagnosis.recipes import Claim, Give, Grant, OwnerBits, Scope, UserEntry
-from permdoctor.diagnosis.report import Finding, Remedy, Severity
+from permdoctor.diagnosis.report import Finding, Impact, Remedy, Severity
 from permdoctor.diagnosis.shell import path_argument
 from permdoctor.diagnosis.system import is_system, narrow_mount
 from permdoctor.kernel.filesystems import SERVER_DECIDES
@@ -94,6 +95,9 @@ def _entries(
 
 _NAMED = 3
 """So many entries are named one by one; more are found by owner and mode."""
+_JUDGED = 256
+"""Of so many kinds of entries, the most frequent, it is asked who would lose them."""
+_WAKES = "wakes entries that an ACL's mask holds back (`permdoctor fix` does not)"
 
 
 def entry_remedies(
@@ -120,10 +124,11 @@ def entry_remedies(
                 commands=(f"lsattr -d {named}", f"chattr -i -a {named}"),
             ),
         )
-    spare = parties_of(facts, host, but=subject)
+    users = tuple(users_of(facts, host, but=subject))[:MOST]
+    spare = tuple(dict.fromkeys(party_of(n) for n in users))
     claim = Claim(cred=subject.cred, mount=mount, need=need, spare=spare)
-    made = (_remedy(host, way, classes) for way in _ways(claim, trouble))
-    return tuple(r for r in made if r is not None)
+    made = (_remedy(host, way, classes, users) for way in _ways(claim, trouble))
+    return tuple(sorted((r for r in made if r is not None), key=lambda r: r.breaks))
 
 
 class _Way(Struct, frozen=True, kw_only=True):
@@ -197,10 +202,13 @@ def _chown(claim: Claim) -> _Way:
     )
 
 
-def _remedy(host: bytes, way: _Way, classes: list[EntryClass]) -> Remedy | None:
+def _remedy(
+    host: bytes, way: _Way, classes: list[EntryClass], users: tuple[Neighbour, ...]
+) -> Remedy | None:
     """``None`` where the recipe helps none of them."""
     changed: dict[EntryClass, None] = {}
     helps = set()
+    harmed: Counter[str] = Counter()
     proven = True
     for i, c in enumerate(classes):
         parent = _after(way.recipe, c)
@@ -213,7 +221,10 @@ def _remedy(host: bytes, way: _Way, classes: list[EntryClass]) -> Remedy | None:
             changed[_directory(c)] = None
         else:
             continue
-        helps.add(i)
+        losers = _losers(users, c.inode, new) if new is not None and i < _JUDGED else set()
+        harmed.update(dict.fromkeys(losers, c.count))
+        if not losers:
+            helps.add(i)
     if not changed:
         return None
     asleep = isinstance(way.recipe, UserEntry) and any(held_back(c.inode) for c in changed)
@@ -222,13 +233,21 @@ def _remedy(host: bytes, way: _Way, classes: list[EntryClass]) -> Remedy | None:
         title=way.title,
         commands=tuple(_commands(host, list(changed), way)),
         why=way.why,
-        why_not="wakes entries that an ACL's mask holds back (`permdoctor fix` does not)"
-        if asleep
-        else "",
+        why_not=_WAKES if asleep else "",
         proven=proven,
+        impacts=tuple(
+            Impact(who=who, before=f"may use {n:,} of them", after="may not", breaks=True)
+            for who, n in harmed.items()
+        ),
         recipes=(way.recipe,),
         helps=frozenset(helps),
     )
+
+
+def _losers(users: tuple[Neighbour, ...], old: Inode, new: Inode) -> set[str]:
+    if (old.uid, old.gid) == (new.uid, new.gid):
+        return set()  # bits and entries are added: they take from nobody
+    return {n.who for n in users if party_of(n).loses(old, new)}
 
 
 def _after(recipe: Grant, c: EntryClass) -> Inode:

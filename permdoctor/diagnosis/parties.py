@@ -34,16 +34,17 @@ def users_of(facts: Facts, source: bytes, but: Subject | None = None) -> Iterato
     yield from (n for n in facts.neighbours if n.host_path == source)
 
 
+def party_of(user: Neighbour) -> Party:
+    """With what it needs: to read and write, or to read where it cannot write."""
+    need = Need.WRITE if user.rw else Need.READ
+    return Party(cred=user.cred_of.cred, mount=user.mount, need=need)
+
+
 def parties_of(facts: Facts, path: bytes | None, but: Subject | None = None) -> tuple[Party, ...]:
-    """Who uses the mount that a path of the host lies on, each with its need: to read and write,
-    or to read where it cannot write.
-    """
+    """Who uses the mount that a path of the host lies on."""
     sources = [b.bind.host_path for b in facts.binds if b.bind.host_path is not None]
     above = [s for s in sources if path is not None and is_beneath(path, s)]
     if not above:
         return ()
-    found = (
-        Party(cred=n.cred_of.cred, mount=n.mount, need=Need.WRITE if n.rw else Need.READ)
-        for n in users_of(facts, max(above, key=len), but)
-    )
+    found = (party_of(n) for n in users_of(facts, max(above, key=len), but))
     return tuple(dict.fromkeys(found))[:MOST]

@@ -54,8 +54,8 @@ class Remedy(Struct, frozen=True, kw_only=True):
 
     ``recipes`` do on the host what the commands say, from the finding's ``host_path`` on (empty:
     permdoctor cannot do it itself).  ``by_hand`` are the commands that are left to do after them:
-    with those alone the need is met.  ``helps`` are the kinds of entries that the recipes help, as
-    numbers within the finding; a single object is kind 0.
+    with those alone the need is met.  ``helps`` are the kinds of entries that the recipes help and
+    take from nobody, as numbers within the finding; a single object is kind 0.
     """
 
     name: str

@@ -13,7 +13,7 @@ from permdoctor.diagnosis.choice import Choice, is_refused, job_for, jobs_of
 from permdoctor.diagnosis.diagnose import diagnose
 from permdoctor.diagnosis.facts import BindFacts, EntryClass, Facts
 from permdoctor.diagnosis.plan import Job
-from permdoctor.diagnosis.recipes import Scope
+from permdoctor.diagnosis.recipes import Grant, Scope
 from permdoctor.errors import UsageError
 from permdoctor.kernel.ids import Extent, IdMap
 from permdoctor.kernel.inode import FileType, Inode
@@ -38,6 +38,7 @@ ROOTS = directory("0:0", 0o755)
 OWN = directory("1001:1001", 0o755)
 ALICE = host_user(1000, "alice")
 DB = neighbour("container db", subject("999:999"))
+GROUP_60 = neighbour("container logs", subject("7:7", groups=(60,)))
 SETTLED = facts(subject("1001:1001"), bind("/data", OWN))
 
 
@@ -115,6 +116,15 @@ FOR_TWO = tree(*MIXED, parent=directory("1001:1002", 0o775))
             ),
             [("PD111", "acl-entries")],
             id="readable and writable at least, where it cannot be deleted",
+        ),
+        pytest.param(
+            facts(
+                subject("1001:1001", groups=(60,)),
+                tree(("one", inode("0:0", 0o644), 1), ("two", inode("0:60", 0o640), 1)),
+                neighbours=(GROUP_60,),
+            ),
+            [("PD201", "acl-entries")],
+            id="where giving it away would take it from another, an entry",
         ),
         pytest.param(
             facts(
@@ -297,6 +307,37 @@ def test_by_name(case: Facts, remedy: str, expected: list[tuple[str, str]]) -> N
     assert recipes(choice) == [[remedy]]
 
 
+CONFLICT = facts(subject("1000:1000"), bind("/data", directory("999:999", 0o755)), neighbours=(DB,))
+
+
+@pytest.mark.parametrize(
+    ("case", "remedy", "careful"),
+    [
+        pytest.param(CONFLICT, None, True, id="unnamed"),
+        pytest.param(CONFLICT, "acl-user", True, id="named, and harmless as the report said"),
+        pytest.param(CONFLICT, "chown-directory", False, id="named although it breaks somebody"),
+    ],
+)
+def test_nothing_is_taken_unless_it_was_said(
+    case: Facts, remedy: str | None, careful: bool
+) -> None:
+    (job,) = jobs_of(diagnose(case), remedy=remedy).jobs
+    assert [r.careful for r in job.recipes if isinstance(r, Grant)] == [careful]
+
+
+def test_entries_that_would_be_taken_from_somebody_say_so() -> None:
+    of = facts(
+        subject("1001:1001", groups=(60,)),
+        tree(("one", inode("0:0", 0o644), 1), ("two", inode("0:60", 0o640), 5)),
+        neighbours=(GROUP_60,),
+    )
+    (found,) = (f for f in diagnose(of).findings if f.code == "PD201")
+    acl, chown = found.remedies
+    assert (acl.breaks, chown.breaks) == (False, True)
+    (impact,) = chown.impacts
+    assert (impact.who, impact.before) == ("container logs", "may use 5 of them")
+
+
 def test_a_remedy_for_people_is_not_done() -> None:
     report = diagnose(facts(subject("1001:1001"), bind("/data", directory("1000:1000", 0o755))))
     choice = jobs_of(report, remedy="run-as-owner")
@@ -357,6 +398,10 @@ def below(target: str, source: str) -> BindFacts:
     return bind(target, OWN, source=source, tree=entries(("w", inode("0:0", 0o600), 1), parent=OWN))
 
 
+def noexec(of: BindFacts) -> BindFacts:
+    return replace(of, bind=replace(of.bind, mount=replace(of.bind.mount, noexec=True)))
+
+
 @pytest.mark.parametrize(
     ("inner", "jobs", "why"),
     [
@@ -366,6 +411,9 @@ def below(target: str, source: str) -> BindFacts:
             [b"/srv/a"],
             ["it lies in /srv/a, which is repaired as a whole"],
             id="something else: after it",
+        ),
+        pytest.param(
+            noexec(below("/b", "/srv/a/b")), [b"/srv/a"], [], id="mounted otherwise: still once"
         ),
         pytest.param(below("/b", "/srv/ab"), [b"/srv/a", b"/srv/ab"], [], id="beside it"),
     ],

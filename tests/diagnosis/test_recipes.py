@@ -169,6 +169,13 @@ ENTRIES = [
         id="a flag is for the repair to see",
     ),
     pytest.param(
+        below(Give, WRITES, **STRAY),
+        replace(DIR, append_only=True),
+        inode("0:0", 0o644, immutable=True),
+        inode("1001:1001", 0o644, immutable=True),
+        id="flags, to write",
+    ),
+    pytest.param(
         below(Give, WRITES, **STRAY), DIR, FILE, inode("1001:1001", 0o600), id="root left it behind"
     ),
     pytest.param(
@@ -254,6 +261,7 @@ def test_entries(recipe: Grant, parent: Inode, entry: Inode, expected: Inode | N
     if expected is None:
         return
     of = recipe.claim
+    parent = replace(parent, append_only=False)
     before = judge_entry(of.cred, parent, entry, of.mount, of.need)
     after = judge_entry(of.cred, parent, replace(expected, immutable=False), of.mount, of.need)
     assert before is not None

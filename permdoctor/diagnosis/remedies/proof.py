@@ -31,6 +31,7 @@ def prove(draft: Draft, case: Case) -> Remedy | None:
     remedy = replace(draft.remedy, proven=True)
     if draft.inode is not None:
         remedy = replace(remedy, impacts=impacts(case, draft.inode))
+        remedy = replace(remedy, helps=frozenset() if remedy.breaks else frozenset({0}))
     if draft.cred is not None:
         lost = _lost_elsewhere(case, draft.cred)
         if lost:

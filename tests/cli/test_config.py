@@ -209,7 +209,7 @@ def test_the_option_wins_over_the_variable(file: Path) -> None:
 
 
 def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("permdoctor.config.DEFAULT_FILE", str(tmp_path / "none"))
+    monkeypatch.setattr("permdoctor.config.files.DEFAULT_FILE", str(tmp_path / "none"))
     assert load(None, {}) == Config()
 
 
@@ -218,7 +218,7 @@ def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_default_file_must_be_roots(
     file: Path, monkeypatch: pytest.MonkeyPatch, owner: int, accepted: bool
 ) -> None:
-    monkeypatch.setattr("permdoctor.config.DEFAULT_FILE", str(file))
+    monkeypatch.setattr("permdoctor.config.files.DEFAULT_FILE", str(file))
     os.chown(file, owner, 0)
     if accepted:
         assert load(None, {}).check.budget_entries == 3

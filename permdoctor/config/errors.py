@@ -1,6 +1,6 @@
 """What msgspec says of a wrong value, made into a file, a line, a key and a suggestion.
 
-Apart from ``config.py`` because it is only needed, and only imported, when something is wrong.
+Apart from ``files.py`` because it is only needed, and only imported, when something is wrong.
 """
 
 from __future__ import annotations

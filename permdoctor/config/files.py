@@ -1,98 +1,21 @@
-"""The configuration file: TOML in, one frozen ``Config`` out.
-
-Only what exists is accepted: an unknown key is an error that names the nearest known one.  Every
-error names the file, the line and the key (``config_errors.py``).  Options of the command line
-win over the file; that is the commands' business, not this module's.
-"""
+"""Where the configuration is read from, and who may have written it."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from typing import Final
 
 import msgspec
 
-from permdoctor.container.needs import Need
+from permdoctor.config.tables import Config
 from permdoctor.errors import UsageError
 from permdoctor.kernel.text import printable
 
 DEFAULT_FILE: Final = "/etc/permdoctor/config.toml"
 VARIABLE: Final = "PERMDOCTOR_CONFIG"
 MAX_BYTES: Final = 1 << 20
-
-Entries = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
-Workers = Annotated[int, msgspec.Meta(ge=1, le=2)]
-AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/")]
-
-
-class Engines(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[engines]``.  ``hosts`` are endpoints as ``docker --host`` takes them; empty: the engine
-    that the docker CLI would find.
-    """
-
-    hosts: tuple[str, ...] = ()
-
-
-class Check(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[check]``.  The budget is for each mount's tree; the deadline is how long one filesystem
-    may take to answer at all.
-    """
-
-    fail_on: Literal["error", "warning", "info"] = "error"
-    budget_entries: Entries = 200_000
-    budget_seconds: Seconds = 10.0
-    deadline_seconds: Seconds = 5.0
-    workers: Workers = 2
-
-
-class NeedRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[[need]]``.  ``container`` is a glob over container names, ``path`` is absolute inside."""
-
-    path: AbsolutePath
-    need: Need
-    container: str = "*"
-
-
-class Unasked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[[repair.unasked]]``: a repair that the service may do on its own.  ``container`` is a
-    glob over names, ``remedy`` a remedy's name; ``roots`` narrow ``repair.roots``, which must allow
-    it as well.
-    """
-
-    container: str
-    remedy: str
-    roots: Annotated[tuple[AbsolutePath, ...], msgspec.Meta(min_length=1)]
-    max_entries: Entries = 10_000
-
-
-class Repair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[repair]``: where repair is allowed, and how far it may go.
-
-    ``roots`` and ``deny`` are directories, as resolved paths: a root that is a symlink allows
-    nothing.  ``remedies``: those that are allowed; empty: all of them, as a person asked.
-    ``state`` holds the journals, the locks and the key of plan files.
-    """
-
-    roots: tuple[AbsolutePath, ...] = ()
-    deny: tuple[AbsolutePath, ...] = ()
-    max_entries: Entries = 5_000_000
-    max_seconds: Seconds = 3600.0
-    remedies: tuple[str, ...] = ()
-    live: bool = False
-    state: AbsolutePath = "/var/lib/permdoctor"
-    unasked: tuple[Unasked, ...] = ()
-
-
-class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that can be configured.  ``Config()`` is what holds without a file."""
-
-    engines: Engines = msgspec.field(default_factory=Engines)
-    check: Check = msgspec.field(default_factory=Check)
-    need: tuple[NeedRule, ...] = ()
-    repair: Repair = msgspec.field(default_factory=Repair)
 
 
 def load(named: str | None, environ: Mapping[str, str]) -> Config:
@@ -124,7 +47,7 @@ def from_toml(text: str, file: str) -> Config:
     try:
         return msgspec.convert(document, Config)
     except msgspec.ValidationError as e:
-        from permdoctor.config_errors import explained
+        from permdoctor.config.errors import explained
 
         raise explained(str(e), Config, text, shown) from None
 

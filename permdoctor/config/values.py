@@ -1,0 +1,58 @@
+"""The types of single values, each with the words for what is expected of it.
+
+The words are the ``title`` of a type: they stand in error messages and in the JSON schema.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+SeverityName = Literal["error", "warning", "info"]
+
+Count = Annotated[int, Meta(ge=1)]
+Amount = Annotated[int, Meta(ge=0)]
+Entries = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+Interval = Annotated[float, Meta(gt=0, le=604_800)]
+Delay = Annotated[float, Meta(ge=0, le=604_800)]
+Workers = Annotated[int, Meta(ge=1, le=2)]
+ServiceWorkers = Annotated[int, Meta(ge=1, le=64)]
+
+AbsolutePath = Annotated[str, Meta(pattern="^/", title="an absolute path")]
+PathOrNone = Annotated[str, Meta(pattern="^(/|$)", title="an absolute path, or nothing")]
+SomePaths = Annotated[tuple[AbsolutePath, ...], Meta(min_length=1)]
+Variable = Annotated[
+    str, Meta(pattern="^([A-Za-z_][A-Za-z0-9_]*)?$", title="the name of an environment variable")
+]
+Name = Annotated[
+    str, Meta(pattern="^[A-Za-z0-9_.-]{1,64}$", title="a name of letters, digits, _, - and .")
+]
+GroupName = Annotated[
+    str,
+    Meta(pattern="^([A-Za-z0-9_][A-Za-z0-9_.-]{0,31})?$", title="the name or number of a group"),
+]
+Url = Annotated[
+    str,
+    Meta(
+        pattern=r"^https?://[^\s/?#@]+([/?#]\S*)?$",
+        title="an http or https URL without a user in it",
+    ),
+]
+SomeUrls = Annotated[tuple[Url, ...], Meta(min_length=1)]
+Listen = Annotated[
+    str,
+    Meta(
+        pattern=r"^((\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5})?$",
+        title="HOST:PORT, or nothing",
+    ),
+]
+Text = Annotated[str, Meta(min_length=1)]
+Window = Annotated[
+    str,
+    Meta(
+        pattern="^(([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9])?$",
+        title="HH:MM-HH:MM",
+    ),
+]

@@ -6,7 +6,7 @@ it was made is refused entry by entry by the executor.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from msgspec import Struct
@@ -49,29 +49,28 @@ class Target(Struct, frozen=True, kw_only=True):
 
 
 class Prepared(Struct, kw_only=True):
-    """A plan in its journal, ready to be applied.  ``users`` are all that use its trees."""
+    """A plan in its journal, ready to be applied.  ``find_users`` says who uses its trees: asked
+    again when it is applied, for a person may have thought about it for long.
+    """
 
     proposal: Proposal
     journal: Journal | None
     store: Store
     collector: Collector
     limits: Limits
-    users: tuple[User, ...] = ()
+    find_users: Callable[[], tuple[User, ...]]
     live: bool = False
     target: Target | None = None
 
     def apply(self, progress: Progress | None = None) -> Result:
         """Raises ``CannotRepairError`` or, ended by a signal, ``StoppedError``."""
-        if self.proposal.summary.stopped:
-            raise CannotRepairError(
-                f"the plan is not complete: {self.proposal.summary.stopped}",
-                hint="repair.max_entries and repair.max_seconds say how far one may go",
-            )
+        self.must_be_complete()
         assert self.journal is not None
-        others = self._others()
+        users = self.find_users()
+        others = self._others(users)
         before = verify.judged_or_none(self.collector, others)
         still = Standstill()
-        outcome = self._apply(self.journal, still, progress)
+        outcome = self._apply(self.journal, users, still, progress)
         done = Result(
             id=self.journal.id,
             outcome=outcome,
@@ -90,14 +89,22 @@ class Prepared(Struct, kw_only=True):
             ),
         )
 
+    def must_be_complete(self) -> None:
+        """Raises ``CannotRepairError`` for a plan that is never applied."""
+        if self.proposal.summary.stopped:
+            raise CannotRepairError(
+                f"the plan is not complete: {self.proposal.summary.stopped}",
+                hint="repair.max_entries and repair.max_seconds say how far one may go",
+            )
+
     def save(self, file: str) -> None:
         """The plan to a new file, for another time.  Raises ``PermdoctorError``."""
         assert self.journal is not None
         carried.save(self.journal, file, self.store, self.proposal.summary)
 
-    def _others(self) -> tuple[User, ...]:
+    def _others(self, users: tuple[User, ...]) -> tuple[User, ...]:
         target = None if self.target is None else self.target.user.container.id
-        return tuple(u for u in self.users if u.container.id != target)
+        return tuple(u for u in users if u.container.id != target)
 
     def _target_again(self) -> Checked | None:
         t = self.target
@@ -105,13 +112,19 @@ class Prepared(Struct, kw_only=True):
             return None
         return verify.again(self.collector, t.user, t.report, t.problems)
 
-    def _apply(self, journal: Journal, still: Standstill, progress: Progress | None) -> Outcome:
+    def _apply(
+        self,
+        journal: Journal,
+        users: tuple[User, ...],
+        still: Standstill,
+        progress: Progress | None,
+    ) -> Outcome:
         verb = "repairing" if self.proposal.act is Act.REPAIR else "restoring"
         tell = None if progress is None else partial(progress.update, verb)
         work = partial(executor.apply, journal, self.limits, tell)
-        users = () if self.live else tuple(u for u in self.users if u.must_pause)
+        pause = () if self.live else tuple(u for u in users if u.must_pause)
         try:
-            return while_paused(journal, users, still, work)
+            return while_paused(journal, pause, still, work)
         except KeyboardInterrupt as e:
             raise StoppedError(journal.id, still) from e
         except PermdoctorError as e:

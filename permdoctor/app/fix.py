@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-from msgspec import Struct, field
+from msgspec import Struct
 from msgspec.structs import replace
 
 from permdoctor.app.applying import (
@@ -27,8 +27,8 @@ from permdoctor.app.collect import Collector, Options
 from permdoctor.app.engines import connected, find
 from permdoctor.app.pausing import User, users_of
 from permdoctor.app.progress import Progress
+from permdoctor.app.request import FixRequest, command
 from permdoctor.app.rights import home_directories, need_rights, place
-from permdoctor.config import Config
 from permdoctor.diagnosis.choice import Choice, job_for, jobs_of
 from permdoctor.diagnosis.diagnose import diagnose
 from permdoctor.diagnosis.effects import effects
@@ -45,41 +45,12 @@ from permdoctor.host import procfs
 from permdoctor.kernel.text import printable
 from permdoctor.repair import carried
 from permdoctor.repair.journal import About, Journal
-from permdoctor.repair.options import Asked
 from permdoctor.repair.policy import Kind, Machine, Question, Refusal, judge, judge_live
 from permdoctor.repair.store import Store
 from permdoctor.repair.survey import survey
 
 TO_OWNER = "to-owner"
 """The remedy of ``--to``."""
-
-
-class FixRequest(Struct, frozen=True, kw_only=True):
-    """What to repair.  One of ``name`` (a container), ``path`` and ``plan`` (a file) is given.
-
-    ``path`` goes with ``to``, host ids (``None``: that one stays), or with ``beneficiary``, a
-    container.  ``options`` are words to be repeated in the line that applies the plan.
-    """
-
-    name: str | None = None
-    mounts: tuple[bytes, ...] = ()
-    remedy: str | None = None
-    path: bytes | None = None
-    to: tuple[int | None, int | None] | None = None
-    beneficiary: str | None = None
-    plan: str | None = None
-    plan_out: str | None = None
-    apply: bool = False
-    live: bool = False
-    allow: tuple[bytes, ...] = ()
-    asked: Asked = field(default_factory=Asked)
-    hosts: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
-    config: Config = field(default_factory=Config)
-
-    @property
-    def container(self) -> str | None:
-        return self.name or self.beneficiary
 
 
 class _Case(Struct, frozen=True, kw_only=True):
@@ -135,7 +106,8 @@ class _Preparation:
             jobs = (self._job_of_path(request.path, case),)
         journal, summary, allow = self._planned(jobs, case)
         roots = tuple(t.path for t in summary.trees)
-        users = self._users(roots) if summary.count else ()
+        find_users = partial(self._users, roots if summary.count else ())
+        users = find_users()
         still = who_stands_still(users, live=request.live, silent=self._silent)
         proposal = Proposal(
             act=Act.REPAIR,
@@ -156,7 +128,7 @@ class _Preparation:
             store=self._store,
             collector=self._collector,
             limits=self._limits,
-            users=users,
+            find_users=find_users,
             live=request.live,
             target=_target(case, choice, users),
         )
@@ -294,34 +266,10 @@ class _Preparation:
 
     def _users(self, roots: Sequence[bytes]) -> tuple[User, ...]:
         try:
-            return users_of(self._engines, roots)
+            return users_of(self._engines, roots) if roots else ()
         except PermdoctorError as e:
             self._without_engine(e)
             return ()
-
-
-def command(request: FixRequest, allow: Sequence[bytes]) -> str:
-    """The line that applies the plan that is shown."""
-    words: list[bytes | str] = []
-    if request.plan_out is not None:
-        words += ["--plan", request.plan_out]
-    elif request.plan is not None:
-        words += ["--plan", request.plan]
-    elif request.name is not None:
-        words.append(request.name)
-        for mount in request.mounts:
-            words += ["--mount", mount]
-        words += ["--remedy", request.remedy] if request.remedy else []
-    elif request.path is not None:
-        words += ["--path", request.path]
-    if request.to is not None and request.plan_out is None:
-        words += ["--to", ":".join("" if i is None else str(i) for i in request.to)]
-    if request.beneficiary is not None and request.plan_out is None:
-        words += ["--for", request.beneficiary]
-    for directory in (*request.allow, *allow):
-        words += ["--allow", directory]
-    words += [*request.options, "--apply"]
-    return " ".join(["permdoctor fix", *(quote(w) for w in words)])
 
 
 def _what(request: FixRequest, case: _Case | None) -> str:

@@ -22,9 +22,9 @@ from permdoctor.app.pausing import User, users_of
 from permdoctor.app.progress import Progress
 from permdoctor.app.rights import need_rights
 from permdoctor.config import Config
-from permdoctor.diagnosis.plan import Summary
 from permdoctor.diagnosis.proposal import Act, Proposal
 from permdoctor.diagnosis.shell import quote
+from permdoctor.engines import Engine
 from permdoctor.errors import PermdoctorError, UsageError
 from permdoctor.host import procfs
 from permdoctor.repair.journal import About, Journal, Record, Status
@@ -73,8 +73,9 @@ def _prepared(request: UndoRequest, stack: ExitStack, progress: Progress | None)
     journal = stack.enter_context(_begin(store, record, request))
     tell = None if progress is None else partial(progress.update, "looking")
     summary, found = survey_undo(journal, record, store, limits, request.at, tell)
-    users, silent = _users(request, record, stack, summary)
-    still = who_stands_still(users, live=request.live, silent=silent)
+    asking = _Asking(request, record, stack, tuple(t.path for t in summary.trees))
+    users = asking.users()
+    still = who_stands_still(users, live=request.live, silent=asking.silent)
     return Prepared(
         proposal=Proposal(
             act=Act.UNDO,
@@ -91,7 +92,7 @@ def _prepared(request: UndoRequest, stack: ExitStack, progress: Progress | None)
         store=store,
         collector=collector,
         limits=limits,
-        users=users,
+        find_users=asking.users,
         live=request.live,
     )
 
@@ -136,22 +137,34 @@ def _begin(store: Store, record: Record, request: UndoRequest) -> Journal:
     return Store.scratch(about) if request.dry_run else store.begin(about)
 
 
-def _users(
-    request: UndoRequest, record: Record, stack: ExitStack, summary: Summary
-) -> tuple[tuple[User, ...], str]:
-    """Who uses the trees now, or why nobody was asked."""
-    roots = tuple(t.path for t in summary.trees)
-    if not summary.count:
-        return (), ""
-    known = tuple(dict.fromkeys(p.engine for p in record.paused))
-    hosts = request.hosts or known
-    try:
-        engines = stack.enter_context(connected(hosts, request.config.engines.hosts))
-        return users_of(engines, roots), ""
-    except PermdoctorError as e:
-        if request.hosts:
-            raise
-        return (), f"no engine was asked who uses it ({e.message})"
+class _Asking:
+    """Who uses the trees now; ``silent`` is why nobody was asked."""
+
+    def __init__(
+        self, request: UndoRequest, record: Record, stack: ExitStack, roots: tuple[bytes, ...]
+    ) -> None:
+        self.silent = ""
+        self._roots = roots
+        self._named = bool(request.hosts)
+        self._engines: tuple[Engine, ...] = ()
+        known = tuple(dict.fromkeys(p.engine for p in record.paused))
+        try:
+            manager = connected(request.hosts or known, request.config.engines.hosts)
+            self._engines = stack.enter_context(manager)
+        except PermdoctorError as e:
+            self._without_engine(e)
+
+    def users(self) -> tuple[User, ...]:
+        try:
+            return users_of(self._engines, self._roots) if self._roots else ()
+        except PermdoctorError as e:
+            self._without_engine(e)
+            return ()
+
+    def _without_engine(self, e: PermdoctorError) -> None:
+        if self._named:
+            raise e
+        self.silent = f"no engine was asked who uses it ({e.message})"
 
 
 def _command(record: Record, request: UndoRequest) -> str:

@@ -15,7 +15,7 @@ from permdoctor.cli.output import emit, emit_lines, note
 
 if TYPE_CHECKING:
     from permdoctor.app.applying import Prepared
-    from permdoctor.app.fix import FixRequest
+    from permdoctor.app.request import FixRequest
     from permdoctor.diagnosis.proposal import Proposal, Result
 
 EPILOG = """\b
@@ -125,7 +125,7 @@ def command(
     if plan_out is not None and (apply or plan is not None):
         raise click.UsageError("--plan-out only writes the plan: apply it with --plan FILE --apply")
     options.need_an_answer(apply=apply, yes=yes, form=form)
-    from permdoctor.app.fix import FixRequest
+    from permdoctor.app.request import FixRequest
     from permdoctor.repair.options import Asked
 
     request = FixRequest(
@@ -179,6 +179,7 @@ def carry_out(prepared: Prepared, *, yes: bool, form: str) -> int:
         from permdoctor.render.plan import proposal as lines
 
         emit_lines(lines(proposal, applies=True))
+    prepared.must_be_complete()
     if not yes and not click.confirm(QUESTIONS[proposal.act.value], err=True):
         note("permdoctor: nothing was changed")
         return options.FINDINGS

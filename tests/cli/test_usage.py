@@ -51,7 +51,7 @@ def test_help_teaches(args: tuple[str, ...], said: str, answer: Call) -> None:
     assert said in done.stdout
 
 
-@pytest.mark.parametrize("command", ["check", "explain"])
+@pytest.mark.parametrize("command", ["check", "explain", "fix", "undo"])
 def test_help_documents_examples_and_every_exit_status(command: str, answer: Call) -> None:
     shown = answer(command, "--help").stdout
     assert "Examples:" in shown

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,18 @@ from tests.lab.lab import Lab
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"```console\n# (?P<command>[^\n]+)\n(?P<output>.*?)```\n", re.DOTALL)
 SOURCE = "/srv/models"
+ID = re.compile(r"\b\d{8}-\d{6}-[0-9a-f]{4}\b")
+TIME = re.compile(r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ")
+
+APPLY, UNDO = "permdoctor fix trainer --apply --yes", "permdoctor undo --last --yes"
+AROUND = {
+    APPLY: ("true", UNDO),
+    UNDO: (APPLY, "true"),
+    "permdoctor history": (f"{APPLY} && {UNDO}", "true"),
+}
+"""What is run before and after a screen that changes something or shows what was changed: each
+screen finds the scene as it was, with a history of its own.
+"""
 
 
 @contextmanager
@@ -39,19 +52,42 @@ def scene(lab: Lab, engine: Engine) -> Iterator[dict[str, str]]:
             box.rm()
 
 
-def run(command: str, engine: Engine, replace: dict[str, str]) -> str:
-    """The command's output as a reader on an 80-column terminal's pipe gets it."""
-    env = {
+def environment(engine: Engine, state: Path, root: str = "/") -> dict[str, str]:
+    """Of a reader who has one engine, and a configuration that allows repair below ``root``."""
+    config = state / "config.toml"
+    config.write_text(f'[repair]\nstate = "{state}/state"\nroots = ["{root}"]\n')
+    config.chmod(0o600)
+    return {
         **os.environ,
         "DOCKER_HOST": engine.host,
+        "PERMDOCTOR_CONFIG": str(config),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=env)
+
+
+def run(command: str, engine: Engine, replace: dict[str, str]) -> str:
+    """The command's output as a reader on an 80-column terminal's pipe gets it."""
+    before, after = AROUND.get(command, ("true", "true"))
+    with tempfile.TemporaryDirectory() as state:
+        source = next(real for real, shown in replace.items() if shown == SOURCE)
+        env = environment(engine, Path(state), source)
+        quiet = {"capture_output": True, "check": True, "env": env}
+        subprocess.run(["bash", "-c", before], **quiet)
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=env)
+        subprocess.run(["bash", "-c", after], **quiet)
     assert not done.stderr, done.stderr
     text = done.stdout
     for real, shown in replace.items():
         text = text.replace(real, shown)
-    return re.sub(r"sleep\[\d+\]", "sleep[4242]", text)
+    text = re.sub(r"sleep\[\d+\]", "sleep[4242]", text)
+    return TIME.sub("2026-11-22 05:12:05Z", _with_ids(text))
+
+
+def _with_ids(text: str) -> str:
+    """The ids of repairs in their order: 3f2a, 9c41."""
+    for real, shown in zip(dict.fromkeys(ID.findall(text)), ("3f2a", "9c41"), strict=False):
+        text = text.replace(real, f"20261122-051205-{shown}")
+    return text
 
 
 def rendered(text: str, engine: Engine, replace: dict[str, str]) -> str:

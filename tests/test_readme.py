@@ -48,12 +48,12 @@ def test_screen(screen: re.Match[str], dockerd: Engine, replace: dict[str, str])
 
 @pytest.mark.engine
 @pytest.mark.parametrize("command", ASKING)
-def test_command_asks(command: str, dockerd: Engine, replace: dict[str, str]) -> None:
-    env = {
-        **os.environ,
-        "DOCKER_HOST": dockerd.host,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
+def test_command_asks(
+    command: str, dockerd: Engine, replace: dict[str, str], tmp_path: Path
+) -> None:
+    env = readme.environment(dockerd, tmp_path)
+    for real, shown in replace.items():
+        command = command.replace(shown, real)
     pid = dockerd.docker("inspect", "--format", "{{.State.Pid}}", "trainer")
     command = command.replace("--pid 4242", f"--pid {pid}")
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=env)

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final, assert_never
 
+from msgspec.structs import replace
+
 from permdoctor.diagnosis.choice import Choice, Chosen
 from permdoctor.diagnosis.effects import Effect
 from permdoctor.diagnosis.facts import HostUsers
 from permdoctor.diagnosis.plan import Change, Left, Outcome, Reason, TreePlan
 from permdoctor.diagnosis.proposal import Act, Checked, Proposal, Result
+from permdoctor.diagnosis.report import Finding
 from permdoctor.kernel.inode import FileType
 from permdoctor.kernel.text import printable
 from permdoctor.render.difference import difference
@@ -247,7 +250,7 @@ def _judged_again(of: Result) -> Iterator[Line]:
             yield _not_checked(other)
         elif other.new:
             yield _about(other, span(plural(len(other.new), "new problem"), Style.ERROR))
-            yield from (finding_headline(f) for f in other.new)
+            yield from _listed(other.new)
         else:
             better = f", {plural(len(other.solved), 'problem')} less" if other.solved else ""
             yield _about(other, f"checked again: as before{better}")
@@ -259,12 +262,12 @@ def _target(of: Checked) -> Iterator[Line]:
         return
     if of.remaining:
         yield _about(of, span("checked again: the problem is not gone", Style.ERROR))
-        yield from (finding_headline(f) for f in of.remaining)
+        yield from _listed(of.remaining)
     else:
         yield _about(of, span("checked again: the problem is gone", Style.GOOD))
     if of.new:
         yield _about(of, span("found now; repair it again:", Style.WARNING))
-        yield from (finding_headline(f) for f in of.new)
+        yield from _listed(of.new)
 
 
 def _back_again(of: Checked) -> Iterator[Line]:
@@ -273,9 +276,13 @@ def _back_again(of: Checked) -> Iterator[Line]:
         yield _not_checked(of)
     elif of.new:
         yield _about(of, f"{plural(len(of.new), 'problem')} as before the repair:")
-        yield from (finding_headline(f) for f in of.new)
+        yield from _listed(of.new)
     else:
         yield _about(of, "checked again: as it was with the repair")
+
+
+def _listed(of: Iterable[Finding]) -> Iterator[Line]:
+    return (replace(finding_headline(f), indent=4) for f in of)
 
 
 def _about(of: Checked, said: str | Span) -> Line:

@@ -331,14 +331,14 @@ def test_the_result() -> None:
         pytest.param(
             result(target=Checked(who="t", remaining=(finding(),))),
             Act.REPAIR,
-            "the problem is not gone\n  error PD101",
+            "the problem is not gone\n    error PD101",
             False,
             id="it did not help",
         ),
         pytest.param(
             result(others=(BROKEN,)),
             Act.REPAIR,
-            "reader: 1 new problem\n  error PD101",
+            "reader: 1 new problem\n    error PD101",
             False,
             id="it broke somebody else",
         ),

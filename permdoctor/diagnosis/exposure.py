@@ -1,8 +1,8 @@
 """The other direction: what is allowed too much, and what will go wrong later.
 
-Nothing here is refused to the container.  World-writable sources, control over the host, entries
-that the owner on the host cannot touch, one number that means two people, two containers on one
-directory, and who will own the files that arrive.
+Nothing here is refused to the container.  World-writable sources (``world_writable.py``), control
+over the host, entries that the owner on the host cannot touch, one number that means two people,
+two containers on one directory, and who will own the files that arrive.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from permdoctor.diagnosis.facts import BindFacts, EntryClass, Facts
 from permdoctor.diagnosis.future import future_files, owner_on_host
 from permdoctor.diagnosis.judge import judge, judge_entry
 from permdoctor.diagnosis.parties import parties_of
-from permdoctor.diagnosis.recipes import Claim, CloseOthers, Give, Recipe, Scope, is_open
+from permdoctor.diagnosis.recipes import Claim, Give, Scope
 from permdoctor.diagnosis.report import Finding, Remedy, Severity
 from permdoctor.diagnosis.shell import path_argument
-from permdoctor.diagnosis.system import is_system, narrow_mount
-from permdoctor.kernel.filesystems import PSEUDO, SERVER_DECIDES
+from permdoctor.diagnosis.system import narrow_mount
+from permdoctor.diagnosis.world_writable import is_ours, world_writable
+from permdoctor.kernel.filesystems import PSEUDO
 from permdoctor.kernel.inode import FileType, Inode
 from permdoctor.kernel.mountinfo import is_beneath
 from permdoctor.kernel.text import printable
@@ -50,78 +51,13 @@ def exposures(facts: Facts, bind: BindFacts, need: PathNeed) -> Iterator[Finding
     )
     if bind.bind.fstype in PSEUDO:
         return
-    yield from _world_writable(facts, bind, root)
+    yield from world_writable(facts, bind, root)
     yield from _host_control(facts, bind, root, writers)
     if need.need in (Need.WRITE, Need.OWN):
         yield from _leftovers(facts, bind, root)
         yield from _collisions(facts, bind, root, writers)
         yield from _conflicts(facts, bind)
         yield from future_files(facts, bind, root, writers)
-
-
-def _world_writable(facts: Facts, bind: BindFacts, root: Inode) -> Iterator[Finding]:
-    """C14: anybody on the host may change it.  A sticky directory (/tmp) is meant so."""
-    if bind.bind.kind is not MountKind.BIND:
-        return
-    below = [c for c in bind.tree.classes if is_open(c.inode)] if bind.tree else []
-    count = sum(c.count for c in below) + is_open(root)
-    if not count:
-        return
-    target, host = bind.bind.target, bind.bind.host_path
-    what = "it" if is_open(root) else "entries below it"
-    yield Finding(
-        code="PD204",
-        severity=Severity.WARNING,
-        title=f"{printable(target)}: {what} can be written by every user of the host",
-        target=target,
-        path=target,
-        host_path=host,
-        count=count,
-        samples=_samples(below),
-        detail=(f"mode {root.mode:04o}" if is_open(root) else "mode o+w below the root",),
-        remedies=_closing(facts, bind, root, below),
-    )
-
-
-def _closing(
-    facts: Facts, bind: BindFacts, root: Inode, below: list[EntryClass]
-) -> tuple[Remedy, ...]:
-    """Take write away from others, after giving it to those who live on it."""
-    host = bind.bind.host_path
-    if host is None:
-        return ()
-    if is_system(host, facts.container.engine.data_root):
-        return (narrow_mount(host, bind.bind.target),)
-    scope = Scope.ALL if below else Scope.ROOT
-    recipe = CloseOthers(name="chmod-others", scope=scope, parties=parties_of(facts, host))
-    inodes = [i for i in (root, *(c.inode for c in below)) if is_open(i)]
-    if not any(recipe.change(None, i) for i in inodes):
-        return ()
-    place = path_argument(host)
-    open_ones = f"find {place} -xdev \\( -type f -o -type d ! -perm -1000 \\) -perm -0002 -exec"
-    dependants = dict.fromkeys(p.cred.fsuid for i in inodes for p in recipe.dependants(i))
-    commands = []
-    for uid in dependants:
-        entry = f"setfacl -m u:{uid}:rwX"
-        commands.append(f"{open_ones} {entry} {{}} +" if below else f"{entry} {place}")
-    commands.append(f"{open_ones} chmod o-w {{}} +" if below else f"chmod o-w {place}")
-    return (
-        Remedy(
-            name=recipe.name,
-            title="Take write away from others"
-            + ("; give it first to the one who needs it" if dependants else ""),
-            commands=tuple(commands),
-            recipes=_where_ours(bind, recipe),
-        ),
-    )
-
-
-def _where_ours(bind: BindFacts, recipe: Recipe) -> tuple[Recipe, ...]:
-    """None where host ids are not what the filesystem stores, or where it is not ours to say."""
-    mount = bind.bind.mount
-    if mount.idmap is not None or mount.idmap_unknown or mount.sb.fstype in SERVER_DECIDES:
-        return ()
-    return (recipe,)
 
 
 def _host_control(
@@ -223,7 +159,7 @@ def _leftovers(facts: Facts, bind: BindFacts, root: Inode) -> Iterator[Finding]:
                     for u in uids
                 ),
                 why="with the container stopped",
-                recipes=_where_ours(bind, recipe),
+                recipes=(recipe,) if is_ours(bind) else (),
             ),
         ),
     )

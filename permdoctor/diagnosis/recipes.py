@@ -201,6 +201,8 @@ class UserEntry(Grant, frozen=True, kw_only=True):
     """An ACL entry for the claimant's uid.  Never less than it had."""
 
     def edit(self, inode: Inode) -> Inode | None:
+        if not self.claim.mount.sb.acls:
+            return None
         uid = self.claim.cred.fsuid
         had = edits.entry_of(inode.acl, Tag.USER, uid)
         return edits.set_entry(inode, Tag.USER, uid, self.bits(inode) | had)
@@ -254,6 +256,8 @@ class DefaultEntry(Grant, frozen=True, kw_only=True):
     """An entry for the claimant, and a default entry: for what will be made there, too."""
 
     def edit(self, inode: Inode) -> Inode | None:
+        if not self.claim.mount.sb.acls:
+            return None
         uid = self.claim.cred.fsuid
         inherited = edits.set_default(inode, Tag.USER, uid, 7)
         return edits.set_entry(inherited, Tag.USER, uid, 7)

@@ -237,6 +237,22 @@ def idmapped() -> BindFacts:
         ),
         pytest.param(
             facts(
+                subject("1001:1001", groups=(60,)),
+                bind(
+                    "/data",
+                    OWN,
+                    sb=Superblock(acls=False),
+                    tree=entries(("two", inode("0:60", 0o640), 1), parent=OWN),
+                ),
+                neighbours=(GROUP_60,),
+            ),
+            "PD201",
+            "chown-entries would take from container logs",
+            "--remedy chown-entries",
+            id="it would break somebody, below",
+        ),
+        pytest.param(
+            facts(
                 subject("1001:1001"),
                 bind("/data", ROOTS),
                 of=container(labels=(("permdoctor.fix", "Off"),)),

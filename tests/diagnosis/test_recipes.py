@@ -135,9 +135,9 @@ ENTRIES = [
     pytest.param(
         below(UserEntry, claim(need=Need.READ, mount=Mount(sb=Superblock(acls=False)))),
         DIR,
-        FILE,
+        inode("0:1001", 0o000),
         None,
-        id="a filesystem without ACLs",
+        id="a filesystem without ACLs, although a mask would be its group's bits",
     ),
     pytest.param(
         below(UserEntry, claim(mount=Mount(read_only=True))),

@@ -190,13 +190,17 @@ class Changer:
             held = [fds[i] for i in group]
             failed = syscalls.chown_all(held, step.state.uid, step.state.gid)
             retry = [i for i, f in zip(group, failed, strict=True) if f] if any(failed) else []
-        for i in retry:
+        for n, i in enumerate(retry):
             try:
                 do(step, fds[i])
             except OSError as e:
-                self._failed(work, i, cls, step, fds[i], e)
+                if self._failed(work, i, cls, step, fds[i], e):
+                    for rest in retry[n + 1 :]:
+                        self._leave(work, rest, Mark.NOT_REACHED)
+                    return
 
-    def _failed(self, work: _Work, i: int, cls: Class, step: Step, fd: int, e: OSError) -> None:
+    def _failed(self, work: _Work, i: int, cls: Class, step: Step, fd: int, e: OSError) -> bool:
+        """Puts the entry back.  Whether the whole run is to end."""
         detail = f"{CALLS[step.act]}: {_code(e)}"
         if not self._put_back(fd, cls.before):
             detail += ", and could not be put back"
@@ -207,6 +211,7 @@ class Changer:
             self._few += 1
             if self._few >= _FEW:
                 work.stop = f"{CALLS[step.act]}: {os.strerror(e.errno)}, {self._few} times"
+        return bool(work.stop)
 
     def _put_back(self, fd: int, before: State) -> bool:
         """The state as it was before, whatever of the steps was done."""

@@ -24,8 +24,6 @@ from permdoctor.repair.syscalls import OWNER, Row, Statx
 
 FRESH_NS = 40_000_000
 """Longer than any tick (CONFIG_HZ=100: 10 ms)."""
-MOST_ACL_BYTES = 1 << 13
-"""Of one entry: about a thousand ACL entries."""
 _FUTURE_NS = 1_000_000_000
 _WAITS = 25
 
@@ -92,8 +90,6 @@ def with_xattrs(state: State, path: bytes) -> State:
         return state
     acl = inodes.acl_blob(path, acl_xattr.ACCESS)
     default = inodes.acl_blob(path, acl_xattr.DEFAULT) if state.is_dir else None
-    if len(acl or b"") + len(default or b"") > MOST_ACL_BYTES:
-        return replace(state, oversized=True)
     caps = inodes.acl_blob(path, CAPS) if stat.S_ISREG(state.mode) else None
     return replace(state, acl=acl, default=default, caps=caps)
 

@@ -17,8 +17,12 @@ from permdoctor.repair.syscalls import RESOLVE
 
 _NOTHING = Facts(0, 0, 0)
 _MOST_NODES = 1 << 16
-_AGAIN_LEVELS = 64
-"""How far above a directory the way to it is walked again."""
+_FROM_ROOT = 64
+"""Down to this depth the way to a directory is walked again from the root; deeper, from the
+nearest directory above it that is open.
+"""
+_NAMES = 15
+"""Of one openat2: 15 names of 255 bytes are a path."""
 
 
 class Elsewhere(Exception):  # noqa: N818 - it says where the directory is
@@ -76,27 +80,31 @@ class PlannedDirs:
         if number in (0, NO_DIR):
             return True
         node = self._node(segment, number)
+        deep = self._known[node].depth > _FROM_ROOT
         parts: list[bytes] = []
         at = node
-        while at.parent is not None and (at is node or at.fd < 0 or len(parts) < _AGAIN_LEVELS):
-            parts.append(at.name)
+        while at.parent is not None and (at is node or at.fd < 0 or not deep):
+            parts += reversed(at.name.split(b"/"))
             at = at.parent
-        fd = at.fd
-        held = -1
+        fd = -1
         try:
-            for name in reversed(parts):
+            while parts:
+                names, parts = parts[-_NAMES:], parts[:-_NAMES]
                 below = syscalls.openat2(
-                    fd, name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, RESOLVE
+                    at.fd if fd < 0 else fd,
+                    b"/".join(reversed(names)),
+                    os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW,
+                    RESOLVE,
                 )
-                if held >= 0:
-                    os.close(held)
-                fd = held = below
+                if fd >= 0:
+                    os.close(fd)
+                fd = below
             return os.path.samestat(os.fstat(fd), os.fstat(node.fd))
         except OSError:
             return False
         finally:
-            if held >= 0:
-                os.close(held)
+            if fd >= 0:
+                os.close(fd)
 
     def path(self, segment: int, number: int, name: bytes) -> bytes:
         """Relative to the root; the root itself is ``.``."""

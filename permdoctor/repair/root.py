@@ -7,6 +7,7 @@ Everything here touches the filesystem in question: it is called in a worker.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pwd
@@ -18,6 +19,7 @@ from msgspec import Struct
 from permdoctor.diagnosis.system import ENGINES, EXACT, TREES, is_system
 from permdoctor.errors import UsageError
 from permdoctor.host import syscalls
+from permdoctor.host.deadline import NotAnswering
 from permdoctor.host.look import mountpoints_below
 from permdoctor.host.view import View
 from permdoctor.kernel.filesystems import FAKED_OWNERS, PSEUDO, SERVER_DECIDES, is_fuse
@@ -98,6 +100,15 @@ def lineage(path: bytes) -> tuple[Identity, tuple[Identity, ...]]:
     finally:
         os.close(fd)
     return (status.st_dev, status.st_ino), tuple(ancestors)
+
+
+@contextlib.contextmanager
+def answering(place: bytes) -> Iterator[None]:
+    """``NotAnswering`` with the name of what does not answer."""
+    try:
+        yield
+    except NotAnswering as e:
+        raise NotAnswering(f"{printable(place)}: {e.message}", hint=e.hint) from None
 
 
 def _descend(path: bytes) -> tuple[int, list[Identity]]:

@@ -30,8 +30,8 @@ class State(Facts, frozen=True):
     """``Facts`` (uid, gid, mode with type, flags, ACLs) and the file capabilities.
 
     ``linked`` says whether a file had more than one link, ``unsteady`` whether it was being
-    changed, or could not be read, when it was looked at; ``oversized`` that it has ACLs too large
-    to be kept, which are not in it.
+    changed, or could not be read, when it was looked at; ``oversized`` that it has ACLs, too large
+    to be kept beside all others, which are not in it.
     """
 
     caps: bytes | None = None

@@ -31,7 +31,7 @@ from permdoctor.repair.journal import (
 )
 from permdoctor.repair.options import Asked, CannotRepairError
 from permdoctor.repair.planfile import Reader
-from permdoctor.repair.root import Identity, lineage
+from permdoctor.repair.root import Identity, answering, lineage
 
 _LOOK_SECONDS = 5.0
 
@@ -98,7 +98,8 @@ class Store:
         shared: set[Identity] = set()
         with Giveup() as worker:
             for root in roots:
-                own, above = worker.call(lineage, root, seconds=_LOOK_SECONDS)
+                with answering(root):
+                    own, above = worker.call(lineage, root, seconds=_LOOK_SECONDS)
                 exclusive.add(own)
                 shared.update(above)
         held: list[int] = []

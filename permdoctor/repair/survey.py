@@ -34,14 +34,14 @@ from permdoctor.repair.look import (
 )
 from permdoctor.repair.options import Asked, Limits
 from permdoctor.repair.planfile import NO_DIR, Dir, Entries, Writer, entries_of
-from permdoctor.repair.root import OpenRoot, open_root
+from permdoctor.repair.root import OpenRoot, answering, open_root
 from permdoctor.repair.rules import Decided, Rules, tree_plan
 from permdoctor.repair.state import State
 from permdoctor.repair.syscalls import list_sizes
 
 MOST_KINDS = 1 << 15
 MOST_ACL_BYTES = 1 << 22
-"""Of all kinds together: each ACL is kept once for each kind."""
+"""Of all kinds together; entries with further ACLs are left."""
 ROOT_NAME = b"."
 ROOT_CLASS = 0xFFFFFFFF
 """The class of the root itself, which no entry below it has."""
@@ -209,6 +209,9 @@ class Surveyor(Scanner):
                 state = with_xattrs(state, name)
             except OSError:
                 fresh = True
+        known = (node.facts, state) in self.classes
+        if not known and self._acl_bytes + _acl_bytes(state) > MOST_ACL_BYTES:
+            state = replace(sort.state, oversized=True)
         if fresh:
             state = replace(state, unsteady=True)
         return sort.kind if state is sort.state else self._kind_of(node.facts, state)
@@ -221,9 +224,7 @@ class Surveyor(Scanner):
             if isinstance(after, State):
                 kind.number, kind.after = len(self.classes) - 1, after
                 self.writer.cls(kind.number, state, after)
-            self._acl_bytes += len(state.acl or b"") + len(state.default or b"")
-            if self._acl_bytes > MOST_ACL_BYTES:
-                self.counters.stopped = f"stopped at {MOST_ACL_BYTES:,} bytes of different ACLs"
+            self._acl_bytes += _acl_bytes(state)
             if len(self.classes) > MOST_KINDS:
                 self.counters.stopped = f"stopped at {MOST_KINDS:,} kinds of entries"
         assert isinstance(kind, PlanKind)
@@ -244,6 +245,10 @@ class Surveyor(Scanner):
         depth = 0 if node is parent else self._depths[parent.number] + parts
         self._depths.append(depth)
         self.writer.dir(Dir(node.number, parent.number, depth, name, st.ino, st.btime))
+
+
+def _acl_bytes(state: State) -> int:
+    return len(state.acl or b"") + len(state.default or b"")
 
 
 def survey(
@@ -267,16 +272,17 @@ def survey(
                 break
             before = sum(t.entries for t in trees)
             told = (lambda n, before=before: progress(before + n)) if progress else _untold
-            tree, stopped = worker.call(
-                survey_tree,
-                journal.plan,
-                2 * n,
-                job,
-                replace(limits, entries=limits.entries - before),
-                asked,
-                seconds=limits.deadline,
-                progress=told,
-            )
+            with answering(job.path):
+                tree, stopped = worker.call(
+                    survey_tree,
+                    journal.plan,
+                    2 * n,
+                    job,
+                    replace(limits, entries=limits.entries - before),
+                    asked,
+                    seconds=limits.deadline,
+                    progress=told,
+                )
             trees.append(tree)
     summary = Summary(trees=tuple(trees), stopped=stopped)
     journal.end_plan(summary, asked)

@@ -24,6 +24,7 @@ from permdoctor.repair.look import Looker, bare_state, look_at, with_xattrs
 from permdoctor.repair.options import CannotRepairError, Limits
 from permdoctor.repair.planfile import NO_DIR, Block, Class, Entries, Reader, Writer, entries_of
 from permdoctor.repair.reach import Elsewhere, PlannedDirs
+from permdoctor.repair.root import answering
 from permdoctor.repair.rules import Decided, tree_plan
 from permdoctor.repair.state import State, passed, same
 from permdoctor.repair.store import Store
@@ -57,16 +58,16 @@ def survey_undo(
     journal.begin_plan()
     with store.reading(of) as (reader, _, asked), Giveup() as worker:
         planned = reader.count
-        survey = worker.call(
-            undo_plan,
-            store,
-            of,
-            journal.plan,
-            at,
-            seconds=limits.deadline,
-            progress=progress or (lambda _: None),
-        )
-    trees, left, already = survey
+        with answering(b", ".join(of.about.roots)):
+            trees, left, already = worker.call(
+                undo_plan,
+                store,
+                of,
+                journal.plan,
+                at,
+                seconds=limits.deadline,
+                progress=progress or (lambda _: None),
+            )
     summary = Summary(trees=trees)
     journal.at = at
     journal.end_plan(summary, asked)

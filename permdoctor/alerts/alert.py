@@ -2,8 +2,9 @@
 
 Its fingerprint is made of what stays the same when a container is made anew: host, engine,
 container *name*, mount and code; not the container's id, nor counts, nor sentences.  One *episode*
-lasts from the first time it was found until it is resolved; fingerprint, episode and status
-together make ``id``, by which a receiver can tell that it has been told already.
+lasts from the first time it was found until it is resolved.  Within one it is told when it begins,
+each time that it becomes more severe than it was told before, and when it ends: episode, status and
+severity make ``id``, by which a receiver can tell that it has been told already.
 """
 
 from __future__ import annotations
@@ -57,6 +58,11 @@ class Alert(Struct, frozen=True, kw_only=True):
     ended: float | None = None
 
     @property
+    def episode(self) -> str:
+        """The same from its beginning to its end."""
+        return f"{self.problem.fingerprint}-{round(self.started * 1000)}"
+
+    @property
     def id(self) -> str:
         """The same however often it is sent."""
-        return f"{self.problem.fingerprint}-{int(self.started * 1000)}-{self.status}"
+        return f"{self.episode}-{self.status}-{self.severity.name.lower()}"

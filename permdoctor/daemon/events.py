@@ -105,12 +105,13 @@ class MapsChanged(Struct, frozen=True, kw_only=True):
 
 class Checked(Struct, frozen=True, kw_only=True):
     """A check came back.  ``failed`` says why there is no result (empty: there is one), ``gone``
-    that the container is not there any more.  ``roots`` are the host paths of its mounts.
-    ``number`` is the command's.
+    that the container does not run any more.  ``roots`` are the host paths of its mounts.
+    ``number`` is the command's; ``started`` is the run that was judged, as in ``Seen``.
     """
 
     number: int
     ref: ContainerRef
+    started: str = ""
     found: tuple[Found, ...] = ()
     roots: tuple[bytes, ...] = ()
     failed: str = ""

@@ -1,0 +1,75 @@
+"""What the reconciler knows, as others may see it: for status, metrics and findings.
+
+Frozen.  Everything in it is printable and bounded.  Times named ``since``, ``checked`` and
+``swept`` are seconds since the epoch; ``due`` is monotonic seconds, as the loop's.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from permdoctor.alerts.alert import Alert
+from permdoctor.daemon.events import ContainerRef, Found
+
+
+class FindingState(Struct, frozen=True, kw_only=True):
+    """A finding of a running container.  ``since`` is when this instance of the container was
+    first found with it, or when the alert began that people have of it (``told``).  ``ignored`` is
+    the reason of the silence that keeps it from being told, empty if there is none.
+    """
+
+    found: Found
+    since: float
+    told: bool = False
+    ignored: str = ""
+
+
+class ContainerState(Struct, frozen=True, kw_only=True):
+    """A running container.  ``judged``: its present run has been; until then ``findings`` are those
+    of the run before.  ``failed`` is why the last check has no result, ``failures`` how many had
+    none in a row.  ``seconds`` is how long the last good check took.
+    """
+
+    ref: ContainerRef
+    name: str
+    started: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    findings: tuple[FindingState, ...] = ()
+    roots: tuple[bytes, ...] = ()
+    judged: bool = False
+    checking: bool = False
+    checked: float | None = None
+    seconds: float = 0.0
+    failed: str = ""
+    failures: int = 0
+    due: float | None = None
+
+
+class EngineState(Struct, frozen=True, kw_only=True):
+    """``why`` it is not connected; that is so ``since``.  ``swept``: the last full list."""
+
+    engine: str
+    connected: bool
+    why: str = ""
+    since: float
+    swept: float | None = None
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """Everything.  ``firing`` are the alerts that people have been told and not told the end of.
+
+    ``waiting`` checks are due and have no free place among those under way (``checking``).
+    ``watched`` are roots under watch, ``unwatched`` those beyond the limit.  ``left_out`` counts
+    the containers that are beyond the limit and not looked after.  ``repairs`` were begun within
+    the last hour.
+    """
+
+    containers: tuple[ContainerState, ...] = ()
+    engines: tuple[EngineState, ...] = ()
+    firing: tuple[Alert, ...] = ()
+    checking: int = 0
+    waiting: int = 0
+    watched: int = 0
+    unwatched: int = 0
+    left_out: int = 0
+    repairs: int = 0

@@ -18,9 +18,11 @@ from pathlib import Path
 import pytest
 
 from permdoctor.app import applying
-from permdoctor.app.pausing import users_of
+from permdoctor.app.pausing import Standstill, users_of, while_paused
 from permdoctor.engines.docker import DockerEngine
 from permdoctor.errors import CannotCheckError
+from permdoctor.repair.journal import About
+from permdoctor.repair.store import Store
 from tests.cli.process import Done
 from tests.cli.repairs import Run, metadata, runner, settings
 from tests.engines.conftest import client
@@ -354,10 +356,24 @@ def test_who_cannot_be_paused_is_not_repaired(
     assert metadata(writer.source / "d0") == before
 
 
-def test_who_was_paused_before_stays_so(writer: Writer, run: Run, dockerd: Engine) -> None:
+def test_who_was_paused_before_stays_so(
+    writer: Writer, run: Run, dockerd: Engine, folder: Path
+) -> None:
     dockerd.docker("pause", writer.box.id)
     done = run(*to(writer))
     assert (done.status, "resumed" in done.out) == (0, False)
+    assert writer.paused
+    (id_,) = os.listdir(folder / "state" / "journal")
+    assert "paused" not in run("history", "show", id_).out, "nor would it be resumed after a crash"
+
+
+def test_who_is_paused_by_somebody_else_meanwhile_stays_so(writer: Writer, dockerd: Engine) -> None:
+    users = users_of((client(dockerd),), (os.fsencode(writer.source),))
+    assert [u.must_pause for u in users] == [True]
+    dockerd.docker("pause", writer.box.id)
+    about = About(kind="repair", host="", started=0.0, roots=())
+    with Store.scratch(about) as journal:
+        while_paused(journal, users, Standstill(), lambda: None)
     assert writer.paused
 
 

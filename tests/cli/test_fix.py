@@ -254,6 +254,7 @@ def test_a_plan_that_is_too_large(run: Run, tree: Path, folder: Path) -> None:
     done = run(*to(tree, "--apply", "--yes"))
     assert done.status == 3
     assert "the plan is not complete" in done.err.splitlines()[0]
+    assert "repair.max_entries" in done.err
     assert metadata(tree) == before
 
 

@@ -157,29 +157,41 @@ class _Run:
 
     def all(self) -> None:
         """Everything, phase by phase, until something stops it."""
-        blocks = self._reader.blocks
         count = 1 if self._reader.count <= ALONE else self._limits.workers
         for _ in range(count):
             self._workers.append(
                 _Worker(self._reader, self._journal.asked, self._journal.at, self._workers)
             )
         try:
-            for phase in phases(blocks, top_down=self._journal.about.kind == "undo"):
-                self._phase(iter(phase))
+            for phase in phases(self._reader.blocks, top_down=self._journal.about.kind == "undo"):
+                blocks = list(phase)
+                if len(blocks) == 1:
+                    self._next(blocks[0])
+                else:
+                    self._phase(iter(blocks))
                 if self._stop:
-                    return
+                    break
         except KeyboardInterrupt:
             self._stop = "interrupted"
-            self._drain()
+        self._drain()
+
+    def _next(self, block: Block) -> None:
+        """A phase of one block: behind those before it, in the worker that has them."""
+        first = self._workers[0]
+        while any(w.given for w in self._workers[1:]) or len(first.given) >= _UNDER_WAY:
+            self._listen()
+            if self._stop:
+                return
+        first.give(block)
 
     def _phase(self, blocks: Iterator[Block]) -> None:
+        self._drain()
         while not self._stop:
             for worker in self._workers:
                 while len(worker.given) < _UNDER_WAY and (block := next(blocks, None)):
                     worker.give(block)
             if not self._listen():
                 return
-        self._drain()
 
     def _drain(self) -> None:
         """What is under way is waited for, within the deadline."""

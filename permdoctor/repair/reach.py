@@ -21,6 +21,7 @@ _FROM_ROOT = 64
 """Down to this depth the way to a directory is walked again from the root; deeper, from the
 nearest directory above it that is open.
 """
+_AT_ONCE = 48
 _NAMES = 15
 """Of one openat2: 15 names of 255 bytes are a path."""
 
@@ -65,6 +66,7 @@ class PlannedDirs:
             return self.root(segment).fd
         node = self._node(segment, number)
         try:
+            self._open_above(node)
             fd = self._open.open(node)
             found = syscalls.statx(fd)
         except OSError as e:
@@ -74,6 +76,18 @@ class PlannedDirs:
             self.forget()
             raise Elsewhere("its directory was replaced")
         return fd
+
+    def _open_above(self, node: Node) -> None:
+        """On the way up from the depth the next directories are its parents: open some at once."""
+        if self._known[node].depth <= _FROM_ROOT or node.fd >= 0:
+            return
+        way: list[Node] = []
+        at = node.parent
+        while at is not None and at.fd < 0 and len(way) < _AT_ONCE:
+            way.append(at)
+            at = at.parent
+        for above in reversed(way):
+            self._open.open(above)
 
     def still_there(self, segment: int, number: int) -> bool:
         """Whether the same way still leads to the directory opened last."""

@@ -37,6 +37,7 @@ class Tally:
 
     rounds: int = 0
     kills: int = 0
+    """Of repairs and of undos."""
     undo_kills: int = 0
     calls: Counter[str] = field(default_factory=Counter)
     """Before which call the kill came; "time" for one at any time."""
@@ -124,6 +125,7 @@ class Lab:
             again = Killer(rng, tree.undo_calls, tree.seconds)
             again.run(self._broken(lambda: work.undo(store, id_)))
             tally.undo_kills += again.killed
+            tally.kills += again.killed
             story.append(f"undo: {again}")
         done = supervise.run(self._broken(lambda: work.undo(store, id_)))
         tell_once(Store(store))

@@ -106,6 +106,7 @@ class Run:
         self.calls = 0
         self.started = time.monotonic()
         self._listener = -1
+        self._killed: set[int] = set()
         self._watch = [NUMBERS[n] for n in watched if n in NUMBERS]
         if self._watch:
             need_root()
@@ -177,20 +178,12 @@ class Run:
         found = [pid for pid in _session(self.pid) if pid != self.pid]
         return [self.pid, *found] if _alive(self.pid) else found
 
-    def workers(self) -> list[int]:
-        return [pid for pid in self.members() if pid != self.pid]
-
     def kill(self, *pids: int) -> None:
         """kill -9 of these, of all (twice: one may have forked meanwhile) without."""
         for pid in pids or (self.pid, *_session(self.pid), *_session(self.pid)):
+            self._killed.add(pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-
-    def stop(self) -> None:
-        """SIGSTOP all."""
-        for pid in self.members():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
 
     def close(self) -> None:
         """kill -9 of whatever is left; waits for nobody."""
@@ -221,6 +214,8 @@ class Run:
         call = Call(self.calls, _NAMES[number], pid, tuple(args))
         self.calls += 1
         answer = at(call) if at is not None else None
+        if pid in self._killed:
+            return  # an answer could reach it before its death does
         match answer:
             case None:
                 said = _ANSWER.pack(cookie, 0, 0, _FLAG_CONTINUE)

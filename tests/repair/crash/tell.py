@@ -19,10 +19,10 @@ def table(tally: Tally) -> str:
     return "\n".join(
         [
             *tally.failures,
-            f"{tally.kills} kills in {tally.rounds} rounds, {tally.undo_kills} kills of undos:"
+            f"{tally.kills} kills in {tally.rounds} rounds, {tally.undo_kills} of them of undos:"
             f" {len(tally.failures) or 'no'} failures",
-            "killed:      " + ", ".join(f"{v} {n}" for v, n in tally.victims.most_common()),
-            "before call: " + ", ".join(f"{c} {n}" for c, n in tally.calls.most_common()),
-            "changed:     " + ", ".join(shown),
+            "repair killed: " + ", ".join(f"{v} {n}" for v, n in tally.victims.most_common()),
+            "before call:   " + ", ".join(f"{c} {n}" for c, n in tally.calls.most_common()),
+            "changed then:  " + ", ".join(shown),
         ]
     )

@@ -122,6 +122,23 @@ def make(root: str, entries: int, seed: int) -> None:
         _dress(random.Random(f"{seed} {rng.randrange(DRESSES)}"), path)
 
 
+def make_two(root: str) -> None:
+    """A directory and a file that are changed in every way, with all there is to lose."""
+    os.mkdir(root)
+    acl = from_mode(0o751).with_entry(Tag.USER, 5000, 3)
+    for name in ("d", "f"):
+        path = f"{root}/{name}"
+        if name == "d":
+            os.mkdir(path)
+        else:
+            os.close(os.open(path, os.O_CREAT))
+        os.chown(path, FIRST + KINDS.index(_all), 70000)
+        os.setxattr(path, aclxattr.ACCESS, aclxattr.of_acl(acl))
+        os.chmod(path, 0o7771)
+    os.setxattr(f"{root}/d", aclxattr.DEFAULT, aclxattr.of_acl(acl))
+    os.setxattr(f"{root}/f", CAPS, capability(1 << 10, 100000))
+
+
 def _name(rng: random.Random, n: int) -> str:
     odd = os.fsdecode(bytes(rng.choice([0x0A, 0x1B, 0x20, 0x7F, 0xFF, 0x41]) for _ in range(3)))
     return f"{odd}{n}" if rng.random() < 0.1 else f"e{n}"

@@ -109,16 +109,17 @@ class _Preparation:
         find_users = partial(self._users, roots if summary.count else ())
         users = find_users()
         still = who_stands_still(users, live=request.live, silent=self._silent)
+        names = names_in(self._collector, summary)
         proposal = Proposal(
             act=Act.REPAIR,
             what=_what(request, case),
             summary=summary,
             command=command(request, allow),
             choice=choice,
-            effects=effects(summary, case.facts if case else None) if summary.count else (),
+            effects=effects(summary, case.facts if case else None, names),
             pauses=still if isinstance(still, tuple) else (),
             live=still if isinstance(still, str) else "",
-            names=names_in(self._collector, summary),
+            names=names,
             subjects=case.report.subjects if case else (),
             skipped=case.report.skipped if case else (),
         )

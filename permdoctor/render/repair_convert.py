@@ -31,6 +31,7 @@ _TAGS: Final[dict[Tag, Literal["user", "group", "mask", "other"]]] = {
 _ACTS: Final[dict[Act, doc.ActName]] = {Act.REPAIR: "repair", Act.UNDO: "undo"}
 _RIGHTS: Final[dict[Right, doc.RightName]] = {
     Right.READ: "read",
+    Right.SEARCH: "search",
     Right.WRITE: "write",
     Right.OWN: "own",
 }

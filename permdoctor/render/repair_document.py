@@ -16,7 +16,7 @@ from permdoctor.render.document import FindingDoc, SkippedDoc
 SchemaName = Literal["permdoctor-repair/1"]
 SCHEMA: Final[SchemaName] = "permdoctor-repair/1"
 ActName = Literal["repair", "undo"]
-RightName = Literal["read", "write", "own"]
+RightName = Literal["read", "search", "write", "own"]
 
 
 class AclEntryDoc(msgspec.Struct, frozen=True, kw_only=True):

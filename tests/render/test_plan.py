@@ -170,7 +170,7 @@ def proposal(**more: Any) -> Proposal:
             Effect(
                 who="1001:1001 in trainer",
                 path=b"/srv/models",
-                gains=(Right.READ, Right.WRITE),
+                gains=(Right.READ, Right.SEARCH, Right.WRITE),
                 loses=(Right.OWN,),
                 count=1,
                 samples=(b".",),
@@ -193,7 +193,7 @@ trainer: 1,206 entries to repair
     root:root 4755 -> 1001:root 0755, loses setuid  1 file: tool
     skipped, more than one link, and another may lie outside the tree: 2 entries: x, y
   alice (1000) loses write on 3 entries: a, b, c
-  1001:1001 in trainer loses own, gains read, write on /srv/models
+  1001:1001 in trainer loses own, gains read, search, write on /srv/models
   error PD101 /app/model: 1001:1001 cannot write here
     not repaired: only the image can be changed (do so)
   also possible: --remedy chown-directory
@@ -467,7 +467,7 @@ HOSTILE_PLAN = proposal(
         Effect(
             who=HOSTILE_TEXT,
             path=HOSTILE,
-            gains=(Right.READ,),
+            gains=tuple(Right),
             loses=(),
             count=1,
             samples=(HOSTILE,),

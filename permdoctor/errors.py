@@ -19,6 +19,11 @@ class PermdoctorError(Exception):
         self.message = message
         self.hint = hint
 
+    @property
+    def lines(self) -> tuple[tuple[str, str | None], ...]:
+        """What to show: usually its one message with its hint."""
+        return ((self.message, self.hint),)
+
 
 class UsageError(PermdoctorError):
     """What was asked for does not make sense: a wrong name, option or configuration."""

@@ -16,6 +16,8 @@ COMMANDS = {
     "fix": "Repair what is refused: a plan first, and with --apply exactly that plan.",
     "undo": "Take a repair back.",
     "history": "What was repaired and undone on this host.",
+    "alert": "Try the sinks that people are told by.",
+    "config": "The configuration: check, show, schema, init.",
     "demo": "A throwaway container with a typical fault, diagnosed.  Needs no engine.",
     "codes": "The findings, and a page of text for each.",
     "completion": "The completion script for a shell.",

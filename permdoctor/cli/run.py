@@ -33,7 +33,8 @@ def run(arguments: list[str]) -> int:
         return INTERRUPTED
     except PermdoctorError as e:
         _traceback_if_wanted()
-        fail(e.message, e.hint)
+        for message, hint in e.lines:
+            fail(message, hint)
         return e.exit_status
     except Exception as e:  # noqa: BLE001 - the last line of defence
         _traceback_if_wanted()

@@ -1,11 +1,12 @@
 """The configuration: TOML in, one frozen ``Config`` out.
 
-``tables.py`` and ``sinks.py`` are what can be configured, ``files.py`` where it is read from and
-who may have written it, ``errors.py`` what is said of a mistake.  Options of the command line win
-over the files; that is the commands' business.
+``tables.py``, ``sinks.py`` and ``values.py`` are what can be configured; ``files.py`` is where it
+is read from and who may have written it, ``merge.py`` how several files become one, ``errors.py``
+what is said of mistakes; ``show.py`` and ``schema.py`` are the ways back.  Options of the command
+line win over the files; that is the commands' business.
 """
 
-from permdoctor.config.files import DEFAULT_FILE, VARIABLE, from_toml, load
+from permdoctor.config.files import DEFAULT_DIR, VARIABLE, Loaded, from_toml, load, read
 from permdoctor.config.sinks import (
     Alertmanager,
     Alerts,
@@ -31,7 +32,7 @@ from permdoctor.config.tables import (
 )
 
 __all__ = [
-    "DEFAULT_FILE",
+    "DEFAULT_DIR",
     "VARIABLE",
     "Alertmanager",
     "Alerts",
@@ -43,6 +44,7 @@ __all__ = [
     "HttpSink",
     "Ignore",
     "Journald",
+    "Loaded",
     "Log",
     "Metrics",
     "NeedRule",
@@ -54,4 +56,5 @@ __all__ = [
     "Webhook",
     "from_toml",
     "load",
+    "read",
 ]

@@ -1,78 +1,117 @@
-"""What msgspec says of a wrong value, made into a file, a line, a key and a suggestion.
+"""Everything that is wrong with a configuration, each with its file, line, key and a suggestion.
 
-Apart from ``files.py`` because it is only needed, and only imported, when something is wrong.
+msgspec stops at the first mistake; here each value is asked about on its own.  Only needed, and
+only imported, when something is wrong.
 """
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import enum
-import re
 import typing
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Struct
 
+from permdoctor.config.lines import Key, Lines, dotted
 from permdoctor.errors import UsageError
-from permdoctor.kernel.text import printable
 
-_ERROR = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<at>[^`]*)`)?$", re.DOTALL)
-_UNKNOWN = re.compile(r"unknown field `(?P<key>.*)`$", re.DOTALL)
-_MISSING = re.compile(r"missing required field `(?P<key>.*)`$", re.DOTALL)
-
-Key = tuple[str | int, ...]
+MOST = 50
+"""How many mistakes are told of; there may be a program that makes them."""
 
 
-def explained(message: str, declared: type[msgspec.Struct], text: str, shown: str) -> UsageError:
-    """The error to raise for msgspec's ``message`` about ``text``, the content of ``shown``."""
-    match = _ERROR.match(message)
-    assert match is not None
-    what, at = match["what"], _key(match["at"] or "")
-    hint = None
-    if unknown := _UNKNOWN.search(what):
-        known = _fields(declared, at)
-        at = (*at, unknown["key"])
-        near = difflib.get_close_matches(unknown["key"], known, 1)
-        what = "no such key"
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-    elif missing := _MISSING.search(what):
-        what = f"{missing['key']} is missing"
-    elif values := _values(_type_at(declared, at)):
-        what = f"expected one of {', '.join(values)}"
-    else:
-        what = what[:1].lower() + what[1:].replace("`", "")
-        what = what.replace("str matching regex '^/'", "an absolute path")
-    return UsageError(f"{shown}:{_line(text, at)}: {_dotted(at)}: {what}", hint=hint)
+class Mistake(Struct, frozen=True, kw_only=True):
+    """``key`` has this wrong with it; ``hint`` may be empty."""
+
+    key: Key
+    what: str
+    hint: str = ""
 
 
-def _key(at: str) -> Key:
-    """``.need[0].path`` as ``("need", 0, "path")``."""
-    return tuple(
-        int(part[1:-1]) if part[0] == "[" else part[1:]
-        for part in re.findall(r"\.[A-Za-z0-9_-]+|\[\d+\]", at)
-    )
+class ConfigError(UsageError):
+    """All of ``errors`` at once, at least two; ``message`` is one line for a log."""
+
+    def __init__(self, errors: tuple[UsageError, ...]) -> None:
+        super().__init__("; ".join(e.message for e in errors))
+        self.errors = errors
+
+    @property
+    def lines(self) -> tuple[tuple[str, str | None], ...]:
+        said = tuple((e.message, e.hint) for e in self.errors[:MOST])
+        left = len(self.errors) - len(said)
+        return (*said, (f"and {left} more mistakes", None)) if left else said
 
 
-def _dotted(key: Key) -> str:
-    """The key as a person would name it: ``need[2].path`` for the second ``[[need]]``."""
-    parts = (f"[{p + 1}]" if isinstance(p, int) else "." + printable(p) for p in key)
-    return "".join(parts).lstrip(".")
+def together(errors: list[UsageError]) -> UsageError:
+    """One error to raise for one or more."""
+    return errors[0] if len(errors) == 1 else ConfigError(tuple(errors))
 
 
-def _type_at(declared: type[msgspec.Struct], key: Key) -> Any:
-    """The declared type of a key."""
-    at: Any = declared
-    for part in key:
-        if isinstance(part, int):
-            at = typing.get_args(at)[0]
-        elif isinstance(at, type) and issubclass(at, msgspec.Struct):
-            at = typing.get_type_hints(at).get(part, Any)
-    return at
+def explained(
+    document: dict[str, Any], declared: type[Struct], text: str, shown: str
+) -> list[UsageError]:
+    """What is wrong with ``document``, which is ``text`` parsed, the content of file ``shown``."""
+    lines = Lines(text)
+    return [
+        UsageError(
+            f"{shown}:{lines.of(m.key)}: {dotted(m.key) + ': ' if m.key else ''}{m.what}",
+            hint=m.hint or None,
+        )
+        for m in mistakes(document, declared)
+    ]
 
 
-def _fields(declared: type[msgspec.Struct], key: Key) -> list[str]:
-    return [f.encode_name for f in msgspec.structs.fields(_type_at(declared, key))]
+def mistakes(value: Any, declared: Any, key: Key = ()) -> Iterator[Mistake]:
+    """What of ``value`` does not fit the declared type.  Of a table or an array its own rules are
+    asked about only when everything in it is right.
+    """
+    bare = typing.get_args(declared)[0] if _is_annotated(declared) else declared
+    within: list[Mistake] = []
+    if isinstance(value, dict) and isinstance(bare, type) and issubclass(bare, Struct):
+        within = list(_of_table(value, bare, key))
+    elif isinstance(value, list) and typing.get_origin(bare) is tuple:
+        element = typing.get_args(bare)[0]
+        for index, each in enumerate(value):
+            within += mistakes(each, element, (*key, index))
+    if within:
+        yield from within
+        return
+    try:
+        msgspec.convert(value, declared)
+    except msgspec.ValidationError as e:
+        yield Mistake(key=key, what=_said(str(e), value, declared))
+
+
+def _of_table(table: dict[str, Any], declared: type[Struct], key: Key) -> Iterator[Mistake]:
+    fields = {f.encode_name: f for f in msgspec.structs.fields(declared)}
+    types = typing.get_type_hints(declared, include_extras=True)
+    meant: list[str] = []
+    for name, value in table.items():
+        if name in fields:
+            yield from mistakes(value, types[fields[name].name], (*key, name))
+            continue
+        near = difflib.get_close_matches(name, fields, 1)
+        meant += near
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(fields)}"
+        yield Mistake(key=(*key, name), what="no such key", hint=hint)
+    for name, field in fields.items():
+        if field.required and name not in table and name not in meant:
+            yield Mistake(key=key, what=f"{name} is missing")
+
+
+def _said(message: str, value: Any, declared: Any) -> str:
+    """msgspec's sentence in our words."""
+    if values := _values(declared):
+        return f"expected one of {', '.join(values)}"
+    if isinstance(value, str) and (title := _title(declared)):
+        return f"expected {title}"
+    what = message.partition(" - at `$")[0]
+    if not what.startswith("Expected `"):
+        return what
+    return what.replace("Expected", "expected").replace("`object`", "a table").replace("`", "")
 
 
 def _values(declared: Any) -> tuple[str, ...]:
@@ -83,39 +122,13 @@ def _values(declared: Any) -> tuple[str, ...]:
     return ()
 
 
-_HEADER = re.compile(r"^\s*(\[\[?)\s*([A-Za-z0-9_.\-\s\"']+?)\s*\]")
-_ASSIGNMENT = re.compile(r"^\s*([A-Za-z0-9_\-.\"' ]+?)\s*=")
+def _title(declared: Any) -> str:
+    """What :mod:`values` calls it."""
+    if not _is_annotated(declared):
+        return "a date or a time" if datetime.datetime in typing.get_args(declared) else ""
+    metas = (m for m in typing.get_args(declared)[1:] if isinstance(m, msgspec.Meta))
+    return next((m.title for m in metas if m.title), "")
 
 
-def _line(text: str, key: Key) -> int:
-    """The line (from 1) where a key stands, or the nearest of its tables that has one."""
-    lines = {at: number for number, at in reversed(list(_keys(text)))}
-    while key and key not in lines:
-        key = key[:-1]
-    return lines.get(key, 1)
-
-
-def _keys(text: str) -> Iterator[tuple[int, Key]]:
-    """Every table header and assignment with its line.  Values over several lines may look like
-    keys of their own; they are then keys that nobody asks for.
-    """
-    table: Key = ()
-    counts: dict[str, int] = {}
-    for number, line in enumerate(text.split("\n"), 1):
-        if header := _HEADER.match(line):
-            names = _names(header[2])
-            if header[1] == "[[":
-                dotted = ".".join(names)
-                counts[dotted] = counts.get(dotted, -1) + 1
-                table = (*names, counts[dotted])
-            else:
-                table = names
-            yield number, table
-        elif assignment := _ASSIGNMENT.match(line):
-            names = _names(assignment[1])
-            for depth in range(1, len(names) + 1):
-                yield number, (*table, *names[:depth])
-
-
-def _names(dotted: str) -> tuple[str, ...]:
-    return tuple(part.strip().strip("\"'") for part in dotted.split("."))
+def _is_annotated(declared: Any) -> bool:
+    return typing.get_origin(declared) is Annotated

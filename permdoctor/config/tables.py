@@ -125,6 +125,15 @@ class Ignore(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if (self.code, self.container, self.label, self.path) == ("*", "*", "", "*"):
             raise ValueError("it would ignore everything: give code, container, label or path")
+        try:
+            _ = self.until
+        except (ValueError, OverflowError):
+            raise ValueError("expires is out of range") from None
+
+    @property
+    def until(self) -> float | None:
+        """When it expires, in seconds since the epoch.  A time without a zone is local."""
+        return None if self.expires is None else self.expires.timestamp()
 
 
 class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

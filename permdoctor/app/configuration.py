@@ -1,0 +1,101 @@
+"""What a valid configuration may still get wrong on this machine, and a first one to begin with."""
+
+from __future__ import annotations
+
+import grp
+import os
+import stat
+import time
+from collections.abc import Iterator
+
+from permdoctor.config import Config
+from permdoctor.config.schema import EXAMPLE_FILE, shipped
+from permdoctor.container.needs import clean_path
+from permdoctor.errors import CannotCheckError, UsageError
+from permdoctor.kernel.mountinfo import is_beneath
+from permdoctor.kernel.text import printable
+
+DIR_MODE = 0o755
+FILE_MODE = 0o644
+SECRETS = ("secret_file", "routing_key_file", "url_file")
+
+
+def concerns(config: Config) -> Iterator[str]:
+    """What will not work as it is meant, a sentence each.  Looks at names and modes only."""
+    yield from _roots(config)
+    yield from _unasked(config)
+    yield from _secrets(config)
+    now = time.time()
+    for number, rule in enumerate(config.ignore, 1):
+        if rule.until is not None and rule.until <= now:
+            yield f"ignore[{number}] has expired"
+    group = config.service.socket_group
+    if group and not _is_group(group):
+        yield f"service.socket_group: there is no group {printable(group)}"
+
+
+def init(file: str) -> None:
+    """Write the example there, and make its directory; never over anything.
+
+    Raises ``UsageError`` if something is there, ``CannotCheckError`` where it cannot be written.
+    """
+    shown = printable(file)
+    try:
+        os.makedirs(os.path.dirname(file) or ".", DIR_MODE, exist_ok=True)
+        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        with os.fdopen(fd, "w", encoding="utf-8") as out:
+            out.write(shipped(EXAMPLE_FILE))
+    except FileExistsError:
+        raise UsageError(
+            f"{shown} is there already, and is left as it is",
+            hint="to see all keys: permdoctor config init /tmp/example.toml",
+        ) from None
+    except OSError as e:
+        raise CannotCheckError(f"cannot write {shown}: {e.strerror}") from e
+
+
+def _roots(config: Config) -> Iterator[str]:
+    for root in config.repair.roots:
+        shown = printable(root)
+        resolved = os.path.realpath(root)
+        if not os.path.isdir(root):
+            yield f"repair.roots: {shown} is no directory"
+        elif os.fsencode(resolved) != clean_path(os.fsencode(root)):
+            yield f"repair.roots: {shown} allows nothing: its real path is {printable(resolved)}"
+
+
+def _unasked(config: Config) -> Iterator[str]:
+    allowed = [clean_path(os.fsencode(r)) for r in config.repair.roots]
+    for number, rule in enumerate(config.repair.unasked, 1):
+        for root in rule.roots:
+            if not any(is_beneath(clean_path(os.fsencode(root)), a) for a in allowed):
+                yield f"repair.unasked[{number}]: repair.roots does not allow {printable(root)}"
+        if config.repair.remedies and rule.remedy not in config.repair.remedies:
+            remedy = printable(rule.remedy)
+            yield f"repair.unasked[{number}]: {remedy} is not among repair.remedies"
+
+
+def _secrets(config: Config) -> Iterator[str]:
+    for sink in config.alerts.sinks:
+        for key in SECRETS:
+            file = getattr(sink, key, "")
+            if not file:
+                continue
+            where = f"alerts: {key} of {sink.name}: {printable(file)}"
+            try:
+                status = os.stat(file)
+            except OSError as e:
+                yield f"{where}: {e.strerror}"
+                continue
+            if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
+                yield f"{where} may be read or written by others: chmod 600"
+
+
+def _is_group(name: str) -> bool:
+    if name.isdigit():
+        return True
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True

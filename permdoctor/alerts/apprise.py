@@ -1,0 +1,97 @@
+"""apprise: chat, mail and 170 other services (the extra ``service``).
+
+It runs as a process of its own for each message (``apprise_child.py``): apprise brings its own
+HTTP clients, mail and more, so that only there its connections can be held to the promises of all
+sinks - no link-local or metadata address, no redirect, an end after so many seconds - and the
+service does not carry its 50 MB.  Its URLs are secrets as a whole; the child gets them on stdin.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+import permdoctor
+from permdoctor import config
+from permdoctor.alerts import child
+from permdoctor.alerts.alert import Alert, AlertStatus
+from permdoctor.alerts.document import document, dump
+from permdoctor.alerts.secret import Secret, hide, read_secret
+from permdoctor.alerts.sink import RetryError, UndeliverableError
+from permdoctor.diagnosis.report import Severity
+from permdoctor.errors import UsageError
+from permdoctor.kernel.text import printable
+
+TIMEOUT: Final = 30.0
+"""Seconds for one message, the child's start included."""
+
+_EXCERPT: Final = 200
+_KINDS: Final = {Severity.ERROR: "failure", Severity.WARNING: "warning", Severity.INFO: "info"}
+
+
+class AppriseSink(Struct, frozen=True, kw_only=True):
+    """``urls``: one a line."""
+
+    name: str
+    urls: Secret
+    timeout: float = TIMEOUT
+    min_severity: Severity = Severity.INFO
+    per_minute: int = 60
+    batch: int = 1
+    resend: float | None = None
+
+    def send(self, alerts: Sequence[Alert]) -> None:
+        for alert in alerts:
+            asked = {"urls": self.urls.reveal().split(), **message(alert)}
+            here = os.path.dirname(os.path.dirname(os.path.abspath(permdoctor.__file__)))
+            argv = (sys.executable, "-P", "-m", "permdoctor.alerts.apprise_child")
+            ended = child.run(
+                argv,
+                dump(asked).encode("ascii"),
+                {"PYTHONPATH": here, "PYTHONDONTWRITEBYTECODE": "1"},
+                timeout=self.timeout,
+            )
+            if ended.status == 0:
+                continue
+            says = hide(ended.said.decode("utf-8", "replace").strip(), (self.urls,))
+            why = f"apprise: {printable(says)[:_EXCERPT] or f'status {ended.status}'}"
+            raise (UndeliverableError if ended.status == os.EX_DATAERR else RetryError)(why)
+
+
+def configured(of: config.Apprise, environ: Mapping[str, str]) -> AppriseSink:
+    what = f"alerts.apprise {of.name}"
+    if importlib.util.find_spec("apprise") is None:
+        raise UsageError(
+            f"{what}: apprise is not installed", hint="pip install 'permdoctor[service]'"
+        )
+    return AppriseSink(
+        name=of.name,
+        urls=read_secret(of.url_file, of.url_env, environ, what),
+        min_severity=Severity[of.min_severity.upper()],
+        per_minute=of.per_minute,
+    )
+
+
+def message(alert: Alert) -> dict[str, str]:
+    """A title of one line, a text, and apprise's kind."""
+    said = document(alert)
+    resolved = alert.status is AlertStatus.RESOLVED
+    head = "Resolved" if resolved else said.severity.capitalize()
+    text = [
+        f"Host {said.host}, container {said.container}"
+        + (f", mount {said.target}" if said.target else ""),
+        *(() if resolved else said.detail),
+        *(() if resolved or not said.remedies else ("", "What helps:", *said.remedies)),
+        "",
+        f"{said.code}, since {said.started}" + (f", until {said.ended}" if said.ended else ""),
+    ]
+    return {
+        "title": f"{head}: {said.container}: {said.title}",
+        "body": "\n".join(text),
+        "kind": "success" if resolved else _KINDS[alert.severity],
+    }

@@ -1,0 +1,115 @@
+"""An alert as JSON: what the webhook, the command and the journal say, with a schema.
+
+``alert.schema.json`` ships the schema.  Text is bounded here: a container chooses the names in it.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from permdoctor.alerts.alert import Alert
+from permdoctor.diagnosis.codes import CODES
+
+SCHEMA_FILE: Final = "alert.schema.json"
+SCHEMA_ID: Final = "urn:permdoctor:alert:1"
+
+MAX_TEXT: Final = 2000
+MAX_LINES: Final = 20
+
+
+class AlertDocument(Struct, frozen=True, kw_only=True):
+    """``id`` is the same however often it is sent; ``fingerprint`` the same for every episode of
+    the problem.  Times are RFC 3339 in UTC; ``ended`` is null while it fires.  ``remedies`` are
+    shell lines, best first.
+    """
+
+    schema: Literal["permdoctor-alert/1"] = "permdoctor-alert/1"
+    id: str
+    fingerprint: str
+    status: Literal["firing", "resolved"]
+    severity: Literal["error", "warning", "info"]
+    host: str
+    engine: str
+    container: str
+    code: str
+    name: str
+    target: str
+    title: str
+    detail: tuple[str, ...]
+    remedies: tuple[str, ...]
+    host_path: str
+    count: int
+    started: str
+    ended: str | None
+
+
+def document(alert: Alert) -> AlertDocument:
+    problem = alert.problem
+    return AlertDocument(
+        id=alert.id,
+        fingerprint=problem.fingerprint,
+        status=alert.status.value,
+        severity=severity_name(alert),
+        host=cut(problem.host),
+        engine=cut(problem.engine),
+        container=cut(problem.container),
+        code=problem.code,
+        name=CODES[problem.code].name if problem.code in CODES else "",
+        target=cut(problem.target),
+        title=cut(alert.title),
+        detail=lines(alert.detail),
+        remedies=lines(alert.remedies),
+        host_path=cut(alert.host_path),
+        count=alert.count,
+        started=rfc3339(alert.started),
+        ended=None if alert.ended is None else rfc3339(alert.ended),
+    )
+
+
+def alert_json(alert: Alert) -> str:
+    """One line."""
+    return dump(msgspec.to_builtins(document(alert)))
+
+
+def dump(value: Any) -> str:
+    """One line of ASCII: lone surrogates, which msgspec refuses, are JSON's to escape."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def schema_text() -> str:
+    """What ``alert.schema.json`` holds (JSON Schema 2020-12)."""
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": SCHEMA_ID,
+        "title": "permdoctor alert, version 1",
+        **msgspec.json.schema(AlertDocument),
+    }
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def severity_name(alert: Alert) -> Literal["error", "warning", "info"]:
+    names: tuple[Literal["info", "warning", "error"], ...] = ("info", "warning", "error")
+    return names[alert.severity - 1]
+
+
+def rfc3339(epoch: float) -> str:
+    """Milliseconds, in UTC."""
+    text = datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def lines(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Not too many; the last one says how many are missing."""
+    if len(texts) <= MAX_LINES:
+        return tuple(cut(t) for t in texts)
+    kept = tuple(cut(t) for t in texts[: MAX_LINES - 1])
+    return (*kept, f"... and {len(texts) - len(kept)} more")
+
+
+def cut(text: str, limit: int = MAX_TEXT) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."

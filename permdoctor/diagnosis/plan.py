@@ -41,6 +41,7 @@ class Reason(StrEnum):
     SYMLINK = "symlink"
     FLAGS = "immutable"
     OTHER_MOUNT = "other-mount"
+    LOST_FOUND = "lost+found"
     FRESH = "being-changed"
     UNREADABLE = "unreadable"
     TOO_LARGE = "acl-too-large"

@@ -31,6 +31,7 @@ REASONS: Final = {
     Reason.SYMLINK: "symlinks; --symlinks changes their owner",
     Reason.FLAGS: "immutable or append-only; chattr -i -a ends that",
     Reason.OTHER_MOUNT: "on another mount",
+    Reason.LOST_FOUND: "lost+found is for fsck alone",
     Reason.FRESH: "being changed just now",
     Reason.UNREADABLE: "cannot be read",
     Reason.TOO_LARGE: "their ACLs are too large",

@@ -42,6 +42,8 @@ class Rules(Struct, frozen=True, kw_only=True):
             return None if self.asked.symlinks else Reason.SYMLINK
         if not (stat.S_ISREG(state.mode) or state.is_dir):
             return Reason.SPECIAL
+        if state.for_fsck:
+            return Reason.LOST_FOUND
         if state.oversized:
             return Reason.TOO_LARGE
         if state.flags:

@@ -31,13 +31,15 @@ class State(Facts, frozen=True):
 
     ``linked`` says whether a file had more than one link, ``unsteady`` whether it was being
     changed, or could not be read, when it was looked at; ``oversized`` that it has ACLs, too large
-    to be kept beside all others, which are not in it.
+    to be kept beside all others, which are not in it; ``for_fsck``
+    that it is the lost+found of a filesystem.
     """
 
     caps: bytes | None = None
     linked: bool = False
     unsteady: bool = False
     oversized: bool = False
+    for_fsck: bool = False
 
     @property
     def is_dir(self) -> bool:

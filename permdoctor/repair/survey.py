@@ -175,7 +175,7 @@ class Surveyor(Scanner):
         if len(kind.samples) < SAMPLES:
             kind.samples.append(path_of(node, name))
             kind.simple = len(kind.samples) == SAMPLES and not kind.is_dir
-        if kind.is_dir:
+        if kind.is_dir and not kind.after.for_fsck:
             node.pending += 1
             self.stack.append(Node(node, name, kind.after))
 
@@ -209,6 +209,8 @@ class Surveyor(Scanner):
                 state = with_xattrs(state, name)
             except OSError:
                 fresh = True
+        if name == b"lost+found" and not state.uid and node.name in (b"", b"."):
+            state = replace(state, for_fsck=True)
         known = (node.facts, state) in self.classes
         if not known and self._acl_bytes + _acl_bytes(state) > MOST_ACL_BYTES:
             state = replace(sort.state, oversized=True)

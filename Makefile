@@ -17,7 +17,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # What the tests start or mount.  As root on Debian or Ubuntu the missing ones are installed.
 PACKAGES := docker.io busybox-static acl attr uidmap e2fsprogs xfsprogs btrfs-progs bindfs \
-	slirp4netns rootlesskit iproute2 util-linux mount
+	slirp4netns rootlesskit iproute2 util-linux mount \
+	prometheus prometheus-alertmanager systemd-container mmdebstrap quota
 
 .PHONY: demo test lint bench clean packages
 .DEFAULT_GOAL := test
@@ -32,7 +33,7 @@ lint: $(STAMPS)/test
 	@$(BIN)/python -m pytest -q tests/test_lint.py tests/test_architecture.py
 
 bench: $(STAMPS)/test
-	@for each in check deep_scan; do \
+	@for each in check deep_scan repair; do \
 		echo "== $$each"; $(BIN)/python -m "benchmarks.$$each" || exit 1; done
 
 clean:

@@ -24,7 +24,7 @@ from permdoctor.diagnosis.plan import Outcome, Reason
 from permdoctor.diagnosis.recipes import Recipe, Scope, ToOwner
 from permdoctor.errors import PermdoctorError
 from permdoctor.repair import store as store_module
-from permdoctor.repair.journal import Status
+from permdoctor.repair.journal import Status, read_marks
 from permdoctor.repair.options import Asked, Limits
 from permdoctor.repair.store import Store
 from tests.lab.filesystems import mounted_fs
@@ -248,6 +248,8 @@ def test_a_disk_that_is_full_from_the_first_change_on_keeps_nobody_from_finishin
         assert done.outcome is not None
         assert done.outcome.complete
         assert scene.changed == len(scene.before)
+        marks = read_marks(f"{scene.store}/journal/{done.id}")
+        assert sum(map(len, marks.values())) == done.outcome.planned
         with pytest.raises(PermdoctorError) as failed:
             supervise.run(lambda: work.undo(scene.store, done.id))
         assert "No space left" in failed.value.message

@@ -1,12 +1,63 @@
-"""The service's mind: (event, now, wall) in, commands out.  It never waits and reads no clock."""
+"""The service's mind: (event, now, wall) in, commands out.  It never waits and reads no clock.
+
+Theory of operation.  *Lists are the truth*: what is not in one is gone, what is new in one is
+judged, what has another ``started`` is judged again.  Events only make it faster; one that was
+lost, doubled or late is corrected by the next list.  A list that was asked for before an event
+came does not overrule it, and is asked for again.  ``Connected`` means that events may have been
+lost: then everybody is judged again.
+
+*Results belong to runs*: a container that is started while it is checked is checked again, and
+what comes back for a run that is over is dropped.  A check that failed leaves everything as it
+was, and resolves nothing.
+
+*Problems belong to names*: what people are told of is (engine, name, code, target), whichever
+container has the name (``episodes.py``).  A name that nobody has is gone after twice ``damp``, if
+its engine has answered all the time; so a restart loop is one alert.
+
+*Silences*: a finding that one covers is in the state with the reason.  Where it was told before it
+is resolved, with the reason in the alert: who wrote the rule does not want to hear of it, and an
+incident elsewhere would stay open for ever.  When the silence ends and the problem does not, it is
+told as a new episode.  The same holds for what falls below ``min_severity``.
+
+Everything is bounded by ``limits.py``, and costs O(log n) an event, or what the event names.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import assert_never
 
-from permdoctor.daemon.events import Command, Event, Rules
+from permdoctor.alerts.alert import AlertStatus
+from permdoctor.daemon import arrivals, results
+from permdoctor.daemon.connections import Connection
+from permdoctor.daemon.desk import Desk
+from permdoctor.daemon.events import (
+    Changed,
+    Checked,
+    Command,
+    Connected,
+    ContainerRef,
+    Disconnected,
+    Event,
+    Happened,
+    MapsChanged,
+    Reloaded,
+    Repaired,
+    Restored,
+    Rules,
+    Seen,
+    Swept,
+    Tick,
+    Watch,
+)
 from permdoctor.daemon.limits import Limits
-from permdoctor.daemon.state import State
+from permdoctor.daemon.roster import Record
+from permdoctor.daemon.silences import next_expiry
+from permdoctor.daemon.state import ContainerState, EngineState, State
+from permdoctor.kernel.text import printable
+
+_CLOCK = 3600.0
+"""Seconds after which the wall clock is looked at again: it may be set."""
 
 
 def utc_minute(wall: float) -> int:
@@ -25,20 +76,296 @@ class Reconciler:
         limits: Limits | None = None,
         minute_of_day: Callable[[float], int] = utc_minute,
     ) -> None:
-        self._rules = rules
-        self._limits = limits or Limits()
-        self._minute_of_day = minute_of_day
+        self._desk = Desk(rules, limits or Limits(), minute_of_day)
+        self._watched: tuple[bytes, ...] | None = None
+        self._watch_at = 0.0
+        self._unwatched = False
+        self._expiry = next_expiry(rules.silences, float("-inf"))
 
     def handle(self, event: Event, now: float, wall: float) -> list[Command]:
         """What is to be done now that this has happened, in this order.  ``now`` is monotonic
-        seconds and never goes back, ``wall`` seconds since the epoch, which may.
+        seconds, ``wall`` seconds since the epoch, which may go back.
         """
-        raise NotImplementedError
+        desk = self._desk
+        desk.now, desk.wall = max(now, desk.now), wall
+        desk.count += 1
+        self._take(event)
+        self._advance()
+        out, desk.out = desk.out, []
+        return out
 
     def due(self) -> float | None:
         """The monotonic time at which ``Tick`` would do something; ``None``: never."""
-        raise NotImplementedError
+        desk = self._desk
+        times = [
+            desk.checks.due(),
+            desk.connections.due(),
+            desk.episodes.due(),
+            desk.repairs.due(),
+            desk.gone.first(),
+            self._watch_at if desk.roots.changed else None,
+        ]
+        if self._expiry is not None:
+            times.append(desk.now + min(max(self._expiry - desk.wall, 0.0), _CLOCK))
+        return min((t for t in times if t is not None), default=None)
 
     def state(self) -> State:
-        """What is known now."""
-        raise NotImplementedError
+        """What is known now.  O(n) in containers."""
+        desk = self._desk
+        beyond = len(desk.roots) - desk.roots.watched
+        return State(
+            containers=tuple(self._container(record) for record in desk.roster),
+            engines=tuple(_engine(one) for one in desk.connections),
+            firing=desk.episodes.firing(),
+            checking=len(desk.checks),
+            waiting=desk.checks.overdue(desk.now),
+            watched=desk.roots.watched,
+            unwatched=beyond,
+            left_out=sum(one.left_out for one in desk.connections),
+            repairs=desk.repairs.begun(desk.now),
+        )
+
+    # -- events ------------------------------------------------------------------------------
+
+    def _take(self, event: Event) -> None:
+        desk = self._desk
+        match event:
+            case Happened():
+                self._happened(event)
+            case Checked():
+                self._checked(event)
+            case Connected(engine=engine, containers=containers):
+                self._connected(engine, containers)
+            case Swept(engine=engine, containers=containers):
+                self._listed(engine, containers)
+            case Disconnected():
+                self._disconnected(event)
+            case Changed(path=path):
+                self._changed(path)
+            case MapsChanged(path=path):
+                desk.log("info", "id maps changed", path=printable(path))
+                self._judge_all("maps", desk.rules.debounce)
+            case Repaired():
+                results.repaired(desk, event)
+            case Restored():
+                self._restored(event)
+            case Reloaded(rules=rules):
+                self._reloaded(rules)
+            case Tick():
+                pass
+            case _:
+                assert_never(event)
+
+    def _met(self, engine: str) -> Connection | None:
+        return self._desk.connections.met(engine, self._desk.now, self._desk.wall)
+
+    def _happened(self, event: Happened) -> None:
+        one = self._met(event.container.ref.engine)
+        if one is not None:
+            arrivals.happened(self._desk, event, one)
+
+    def _connected(self, engine: str, containers: tuple[Seen, ...]) -> None:
+        """Events may have been lost: everybody is judged again, who is new first."""
+        desk = self._desk
+        one = self._met(engine)
+        if one is None:
+            desk.log("error", "too many engines", engine=printable(engine)[: desk.limits.text])
+            return
+        before = desk.roster.of(engine)
+        one.asked = None
+        self._listed(engine, containers)
+        count = str(len(desk.roster.of(engine)))
+        desk.log("info", "engine connected", engine=printable(engine), containers=count)
+        for record in before:
+            if desk.roster.get(record.ref) is record:
+                record.failures = 0
+                desk.checks.want(record.ref, desk.now, "reconnected")
+
+    def _listed(self, engine: str, containers: tuple[Seen, ...]) -> None:
+        desk = self._desk
+        one = self._met(engine)
+        if one is None:
+            return
+        asked = desk.count if one.asked is None else one.asked
+        desk.connections.up(one, desk.now, desk.wall, desk.rules.sweep)
+        arrivals.listed(desk, one, containers, asked)
+        arrivals.missing(desk, engine)
+        desk.checks.release(lambda ref: ref.engine == engine)
+
+    def _disconnected(self, event: Disconnected) -> None:
+        """Nothing is known of its containers: none of them is gone before it is back."""
+        desk = self._desk
+        one = self._met(event.engine)
+        if one is None:
+            return
+        why = printable(event.why)[: desk.limits.text]
+        desk.connections.down(one, why, desk.now, desk.wall)
+        desk.log("warning", "engine disconnected", engine=printable(event.engine), why=why)
+        for name in desk.gone:
+            if name[0] == event.engine:
+                desk.gone.discard(name)
+
+    def _checked(self, event: Checked) -> None:
+        desk = self._desk
+        ticket = desk.checks.back(event.number, event.ref)
+        record = desk.roster.get(event.ref)
+        if ticket is None:
+            return
+        if record is None:
+            desk.checks.drop(event.ref)
+        elif ticket.run != record.run:
+            desk.checks.want(record.ref, desk.now, "started", fresh=True)
+        elif event.gone:
+            arrivals.depart(desk, record)
+        elif not event.failed:
+            results.accepted(desk, record, ticket, event)
+        elif desk.connections.connected(record.ref.engine):
+            results.failed(desk, record, event.failed)
+        else:
+            desk.checks.want(record.ref, desk.now, ticket.why, fresh=not record.judged)
+
+    def _changed(self, path: bytes) -> None:
+        for ref in self._desk.roots.users(path):
+            record = self._desk.roster.get(ref)
+            if record is not None:
+                arrivals.drifted(self._desk, record)
+
+    def _judge_all(self, why: str, delay: float) -> None:
+        for record in self._desk.roster:
+            if not record.failures:
+                self._desk.checks.want(record.ref, self._desk.now + delay, why)
+
+    def _restored(self, event: Restored) -> None:
+        """Episodes go on; those of an engine that is never heard of end with it."""
+        desk = self._desk
+        firing = [a for a in event.firing if a.status is AlertStatus.FIRING]
+        for engine in dict.fromkeys(a.problem.engine for a in firing):
+            self._met(engine)
+        desk.tell(desk.episodes.restored(firing, desk.now, desk.wall))
+        desk.repairs.restored(firing, desk.now)
+        for name in desk.episodes.names():
+            if desk.connections.get(name[0]) is None:
+                self._over(name)
+            elif desk.connections.connected(name[0]):
+                results.reassess(desk, [name])
+        for one in desk.connections:
+            if one.connected:
+                arrivals.missing(desk, one.engine)
+
+    def _reloaded(self, rules: Rules) -> None:
+        """Everybody is judged again, too: needs and budgets may be others."""
+        desk = self._desk
+        desk.rules = rules
+        desk.repairs.reloaded(rules)
+        for one in desk.connections:
+            desk.connections.again(one, desk.now + rules.sweep)
+        self._assess_all()
+        self._judge_all("reloaded", rules.debounce)
+
+    # -- time --------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Whatever is due by now."""
+        desk = self._desk
+        if self._expiry is not None and desk.wall >= self._expiry:
+            self._assess_all()
+        self._give_up()
+        self._pass_away()
+        desk.tell(desk.episodes.advance(desk.now, desk.wall))
+        desk.out.extend(desk.connections.lists(desk.now, desk.count))
+        results.treat(desk)
+        desk.out.extend(desk.checks.begin(desk.now, self._ready, self._run))
+        self._watch()
+
+    def _give_up(self) -> None:
+        """On what should have come back before."""
+        desk = self._desk
+        seconds = desk.limits.check_deadline
+        for ticket in desk.checks.given_up(desk.now):
+            record = desk.roster.get(ticket.ref)
+            if record is None:
+                desk.checks.drop(ticket.ref)
+            else:
+                results.failed(desk, record, f"no answer within {seconds:.0f} s")
+        for one in desk.connections.late(desk.now, desk.rules.sweep):
+            desk.log("warning", "no list of containers in time", engine=printable(one.engine))
+        attempt = desk.repairs.given_up(desk.now, desk.checks.latest)
+        if attempt is not None:
+            results.repair_ended(desk, attempt, 0)
+
+    def _pass_away(self) -> None:
+        """Names that nobody has had for long enough, and engines."""
+        desk = self._desk
+        while desk.starts.pop(desk.now) is not None:
+            pass
+        while (name := desk.gone.pop(desk.now)) is not None:
+            self._over(name)
+        for one in desk.connections.forgotten(desk.now):
+            desk.log("warning", "engine forgotten", engine=printable(one.engine), why=one.why)
+            for record in desk.roster.of(one.engine):
+                arrivals.depart(desk, record)
+            names = desk.repairs.names().union(desk.episodes.names())
+            for name in sorted(n for n in names if n[0] == one.engine):
+                self._over(name)
+
+    def _over(self, name: tuple[str, str]) -> None:
+        desk = self._desk
+        desk.tell(desk.episodes.over(name, desk.now, desk.wall))
+        results.reassess(desk, desk.repairs.forget(name))
+
+    def _assess_all(self) -> None:
+        """The rules, or those that hold now, are others."""
+        desk = self._desk
+        self._expiry = next_expiry(desk.rules.silences, desk.wall)
+        for record in desk.roster:
+            results.assess(desk, record)
+
+    def _watch(self) -> None:
+        desk = self._desk
+        if not desk.roots.changed or desk.now < self._watch_at:
+            return
+        paths = desk.roots.taken()
+        self._watch_at = desk.now + desk.rules.debounce
+        if paths != self._watched:
+            self._watched = paths
+            desk.out.append(Watch(paths=paths))
+        beyond = len(desk.roots) - desk.roots.watched
+        if beyond and not self._unwatched:
+            desk.log("warning", "too many roots: some are not watched", beyond=str(beyond))
+        self._unwatched = beyond > 0
+
+    def _ready(self, ref: ContainerRef) -> bool:
+        return self._desk.connections.connected(ref.engine)
+
+    def _run(self, ref: ContainerRef) -> int:
+        record = self._desk.roster.get(ref)
+        assert record is not None
+        return record.run
+
+    def _container(self, record: Record) -> ContainerState:
+        checks = self._desk.checks
+        return ContainerState(
+            ref=record.ref,
+            name=record.name,
+            started=record.started,
+            labels=record.labels,
+            findings=record.findings,
+            roots=record.roots,
+            judged=record.judged,
+            checking=checks.busy(record.ref),
+            checked=record.checked,
+            seconds=record.seconds,
+            failed=record.failed,
+            failures=record.failures,
+            due=checks.due_at(record.ref),
+        )
+
+
+def _engine(one: Connection) -> EngineState:
+    return EngineState(
+        engine=one.engine,
+        connected=one.connected,
+        why=one.why,
+        since=one.since,
+        swept=one.swept,
+    )

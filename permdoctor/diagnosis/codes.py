@@ -1,7 +1,8 @@
 """The catalogue of findings.  A code never changes its meaning; a page of text explains each.
 
 PD1xx are errors (something needed is refused), PD2xx warnings (too much is allowed, or it will
-go wrong later), PD3xx informations.  The pages are ``pages/PDxxx.md``; reading them is ``cli/``'s.
+go wrong later), PD3xx informations, PD4xx warnings of the service about its own repairs.  The
+pages are ``pages/PDxxx.md``; reading them is ``cli/``'s.
 """
 
 from __future__ import annotations
@@ -24,7 +25,12 @@ class Code(Struct, frozen=True, kw_only=True):
     title: str
 
 
-_SEVERITIES: Final = {"1": Severity.ERROR, "2": Severity.WARNING, "3": Severity.INFO}
+_SEVERITIES: Final = {
+    "1": Severity.ERROR,
+    "2": Severity.WARNING,
+    "3": Severity.INFO,
+    "4": Severity.WARNING,
+}
 
 _TABLE: Final = (
     ("PD101", "write-refused", "The root of a writable mount cannot be written"),
@@ -63,6 +69,8 @@ _TABLE: Final = (
     ("PD305", "tree-not-complete", "Not all of a tree was read"),
     ("PD306", "noexec-mount", "Nothing on this mount can be executed"),
     ("PD307", "server-decides-note", "Nothing looks refused, but a server has the last word"),
+    ("PD401", "repair-in-vain", "The service repaired this, and it is still there"),
+    ("PD402", "repairs-fight", "Two repairs undo each other; the service has stopped them"),
 )
 
 CODES: Final[Mapping[str, Code]] = MappingProxyType(

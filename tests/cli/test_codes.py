@@ -12,7 +12,7 @@ from permdoctor.diagnosis.codes import CODES, Code
 from permdoctor.diagnosis.report import Severity
 
 DIAGNOSIS = Path(__file__).parent.parent.parent / "permdoctor" / "diagnosis"
-PREFIXES = {"1": Severity.ERROR, "2": Severity.WARNING, "3": Severity.INFO}
+PREFIXES = {"1": Severity.ERROR, "2": Severity.WARNING, "3": Severity.INFO, "4": Severity.WARNING}
 FORBIDDEN = re.compile(r"^ {4,}.*(chmod (-R )?[0-7]?777|--privileged|user: \"0\"|-R 777)", re.M)
 
 

@@ -1,0 +1,234 @@
+"""Containers come, run again, are renamed, and go: by events, and by lists, which are the truth."""
+
+from __future__ import annotations
+
+from typing import Final, assert_never
+
+from permdoctor.daemon import bounds
+from permdoctor.daemon.connections import Connection
+from permdoctor.daemon.desk import Desk
+from permdoctor.daemon.episodes import Name
+from permdoctor.daemon.events import Action, ContainerRef, Happened, Seen
+from permdoctor.daemon.results import assess
+from permdoctor.daemon.roster import Record
+
+RELIST: Final = 5.0
+"""Seconds until a list is asked for again because something in it, or an event, is in doubt."""
+
+_DRIFT_MOST: Final = 60.0
+_COST: Final = 10.0
+"""A tree in which somebody writes all the time may take a tenth of a worker."""
+
+
+def happened(desk: Desk, event: Happened, one: Connection) -> None:
+    """An engine's event.  It may be doubled, late, or about a run that is over."""
+    seen = event.container
+    record = desk.roster.get(seen.ref)
+    if record is not None:
+        record.heard = desk.count
+    match event.action:
+        case Action.START:
+            _started(desk, record, seen, one)
+        case Action.CHANGE:
+            _changed(desk, record, seen, one)
+        case Action.STOP | Action.GONE:
+            _stopped(desk, record, seen, one)
+        case _:
+            assert_never(event.action)
+
+
+def listed(desk: Desk, one: Connection, containers: tuple[Seen, ...], asked: int) -> None:
+    """Everything that runs on an engine.  What was heard of after the list was asked for is not
+    decided by it; then there is another one.
+    """
+    one.left_out = 0
+    there: dict[ContainerRef, Seen] = {
+        s.ref: s for s in containers if s.running and s.ref.engine == one.engine
+    }
+    newer = False
+    for record in desk.roster.of(one.engine):
+        if record.heard > asked:
+            newer = newer or not _agrees(record, there.get(record.ref))
+        elif record.ref not in there:
+            depart(desk, record)
+    for ref, seen in there.items():
+        known = desk.roster.get(ref)
+        if known is None:
+            appear(desk, seen, one)
+        elif known.heard <= asked:
+            _compared(desk, known, seen)
+    if newer:
+        desk.connections.again(one, desk.now + RELIST)
+
+
+def appear(desk: Desk, seen: Seen, one: Connection) -> None:
+    """One more that runs."""
+    if not bounds.fits(seen.ref, desk.limits) or len(desk.roster) >= desk.limits.containers:
+        if not one.left_out:
+            desk.log("warning", "too many containers: some are not looked after", engine=one.engine)
+        one.left_out += 1
+        return
+    record = Record(
+        ref=seen.ref,
+        name=bounds.name_of(seen),
+        run=desk.next_run(),
+        heard=desk.count,
+        begun=desk.now,
+        started=seen.started[: desk.limits.text],
+        labels=bounds.labels_of(seen, desk.limits),
+    )
+    desk.roster.add(record)
+    _named(desk, record, one)
+    _judge_start(desk, record)
+
+
+def depart(desk: Desk, record: Record) -> None:
+    """It does not run any more."""
+    desk.roster.remove(record)
+    desk.checks.drop(record.ref)
+    desk.roots.set(record.ref, ())
+    desk.patients.pop(record.ref, None)
+    _unnamed(desk, record.key)
+
+
+def missing(desk: Desk, engine: str) -> None:
+    """After a full list: names that have problems and that nobody has are gone from now on."""
+    names = desk.repairs.names().union(desk.episodes.names())
+    for name in sorted(n for n in names if n[0] == engine and n not in desk.gone):
+        if desk.roster.owner(name) is None:
+            desk.gone.set(name, desk.now + desk.grace)
+
+
+def drifted(desk: Desk, record: Record) -> None:
+    """A file of its mounts may be another: the more often that changed nothing for it, the later
+    it is judged again.
+    """
+    _rested(desk, record)
+    delay = min(desk.rules.debounce * 2 ** min(record.drifts, 16), _DRIFT_MOST)
+    delay = max(delay, desk.rules.debounce, min(record.seconds * _COST, _DRIFT_MOST))
+    _look_again(desk, record, delay, "drift")
+
+
+def _started(desk: Desk, record: Record | None, seen: Seen, one: Connection) -> None:
+    if record is None:
+        appear(desk, seen, one)
+        return
+    _renamed(desk, record, seen, one)
+    if seen.started and seen.started == record.started:
+        return
+    run_again(desk, record, seen.started)
+
+
+def _changed(desk: Desk, record: Record | None, seen: Seen, one: Connection) -> None:
+    if record is None:
+        if seen.running:
+            appear(desk, seen, one)
+        return
+    if not seen.running:
+        desk.connections.again(one, desk.now + RELIST)
+    renamed = _renamed(desk, record, seen, one)
+    if seen.started and record.started and seen.started != record.started:
+        run_again(desk, record, seen.started)
+    elif renamed:
+        _look_again(desk, record, desk.rules.debounce, "renamed")
+    else:
+        _stirred(desk, record)
+
+
+def _stopped(desk: Desk, record: Record | None, seen: Seen, one: Connection) -> None:
+    if record is None:
+        return
+    if seen.started and record.started and seen.started != record.started:
+        desk.connections.again(one, desk.now + RELIST)
+        return
+    depart(desk, record)
+
+
+def _agrees(record: Record, seen: Seen | None) -> bool:
+    return seen is not None and (not seen.started or seen.started == record.started)
+
+
+def _compared(desk: Desk, record: Record, seen: Seen) -> None:
+    """A list says how it is now."""
+    one = desk.connections.get(record.ref.engine)
+    assert one is not None
+    record.heard = desk.count
+    if _renamed(desk, record, seen, one):
+        _look_again(desk, record, desk.rules.debounce, "renamed")
+    if seen.started and seen.started != record.started:
+        run_again(desk, record, seen.started)
+
+
+def run_again(desk: Desk, record: Record, started: str) -> None:
+    """Another run of the same container: what was found is kept until that is judged."""
+    record.run = desk.next_run()
+    record.begun = desk.now
+    record.started = started[: desk.limits.text]
+    record.judged = record.settled = False
+    record.stirs = record.drifts = 0
+    if not desk.checks.hung(record.ref):
+        record.failures = 0
+    desk.patients.pop(record.ref, None)
+    _judge_start(desk, record)
+
+
+def _judge_start(desk: Desk, record: Record) -> None:
+    """At once, if it is not started again and again, and can be judged."""
+    at = max(desk.now, desk.starts.get(record.key) or desk.now)
+    retry = desk.checks.due_at(record.ref)
+    if retry is not None and desk.checks.hung(record.ref):
+        return
+    desk.starts.set(record.key, at + desk.rules.debounce)
+    desk.checks.want(record.ref, at, "started", fresh=True)
+
+
+def _renamed(desk: Desk, record: Record, seen: Seen, one: Connection) -> bool:
+    if seen.labels:
+        record.labels = bounds.labels_of(seen, desk.limits)
+    name = bounds.name_of(seen)
+    if not seen.name or name == record.name:
+        return False
+    before = record.key
+    desk.roster.rename(record, name)
+    _unnamed(desk, before)
+    _named(desk, record, one)
+    return True
+
+
+def _named(desk: Desk, record: Record, one: Connection) -> None:
+    """Somebody has that name (again)."""
+    desk.gone.discard(record.key)
+    if desk.roster.shared(record.key):
+        desk.connections.again(one, desk.now + RELIST)
+
+
+def _unnamed(desk: Desk, name: Name) -> None:
+    """One has that name no longer."""
+    owner = desk.roster.owner(name)
+    if owner is not None:
+        assess(desk, owner)
+        _look_again(desk, owner, 0.0, "name")
+        return
+    troubled = desk.episodes.has(name) or name in desk.repairs.names()
+    if troubled and desk.connections.connected(name[0]):
+        desk.gone.sooner(name, desk.now + desk.grace)
+
+
+def _stirred(desk: Desk, record: Record) -> None:
+    """The engine did something in it; most often a health check."""
+    _rested(desk, record)
+    most = max(desk.rules.debounce, desk.rules.check_again / 6)
+    delay = min(desk.rules.debounce * 2 ** min(record.stirs, 16), most)
+    _look_again(desk, record, delay, "stirred")
+
+
+def _rested(desk: Desk, record: Record) -> None:
+    if desk.now - record.looked > desk.rules.check_again / 2:
+        record.stirs = record.drifts = 0
+
+
+def _look_again(desk: Desk, record: Record, delay: float, why: str) -> None:
+    """Unless it could not be judged just now: then it has its time."""
+    if record.failures and desk.checks.due_at(record.ref) is not None:
+        return
+    desk.checks.want(record.ref, desk.now + delay, why)

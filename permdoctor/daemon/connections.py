@@ -1,0 +1,108 @@
+"""The engines: which of them answer, and when each is to be listed again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from permdoctor.daemon.events import List
+
+
+class Connection(Struct, kw_only=True):
+    """One engine.  ``asked`` is the count of events at which a list was asked for, until it comes
+    or ``overdue`` (monotonic) is reached.  ``next_list`` is ``None`` while it is not connected.
+    ``away`` is when it was last heard of (monotonic), ``left_out`` how many of its containers are
+    beyond the limit.
+    """
+
+    engine: str
+    connected: bool = False
+    why: str = "not connected yet"
+    since: float
+    away: float
+    swept: float | None = None
+    asked: int | None = None
+    overdue: float | None = None
+    next_list: float | None = None
+    left_out: int = 0
+
+
+class Connections:
+    """At most ``limit`` of them.  ``seconds`` is how long an answer may take, ``forget`` how long
+    an engine may be away.
+    """
+
+    def __init__(self, limit: int, seconds: float, forget: float) -> None:
+        self._limit = limit
+        self._seconds = seconds
+        self._forget = forget
+        self._all: dict[str, Connection] = {}
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(tuple(self._all.values()))
+
+    def get(self, engine: str) -> Connection | None:
+        return self._all.get(engine)
+
+    def connected(self, engine: str) -> bool:
+        known = self._all.get(engine)
+        return known is not None and known.connected
+
+    def met(self, engine: str, now: float, wall: float) -> Connection | None:
+        """Known from now on; ``None``: there are too many."""
+        known = self._all.get(engine)
+        if known is None and len(self._all) < self._limit:
+            known = self._all[engine] = Connection(engine=engine, since=wall, away=now)
+        return known
+
+    def up(self, one: Connection, now: float, wall: float, sweep: float) -> None:
+        """It has given a full list."""
+        if not one.connected:
+            one.connected, one.why, one.since = True, "", wall
+        one.swept = wall
+        one.asked = one.overdue = None
+        one.next_list = now + sweep
+
+    def down(self, one: Connection, why: str, now: float, wall: float) -> None:
+        if one.connected:
+            one.connected, one.since, one.away = False, wall, now
+        one.why = why
+        one.asked = one.overdue = one.next_list = None
+
+    def again(self, one: Connection, at: float) -> None:
+        """List it before the next sweep."""
+        if one.next_list is not None:
+            one.next_list = min(one.next_list, at)
+
+    def late(self, now: float, sweep: float) -> Iterator[Connection]:
+        """Those that were asked and have not answered in time."""
+        for one in self:
+            if one.overdue is not None and one.overdue <= now:
+                one.asked = one.overdue = None
+                one.next_list = now + sweep
+                yield one
+
+    def lists(self, now: float, count: int) -> Iterator[List]:
+        for one in self:
+            if one.asked is None and one.next_list is not None and one.next_list <= now:
+                one.asked, one.overdue = count, now + self._seconds
+                yield List(engine=one.engine)
+
+    def forgotten(self, now: float) -> Iterator[Connection]:
+        """Those that have been away for too long: they are not known any more."""
+        for one in self:
+            if not one.connected and now - one.away >= self._forget:
+                del self._all[one.engine]
+                yield one
+
+    def due(self) -> float | None:
+        return min((t for one in self._all.values() for t in self._times(one)), default=None)
+
+    def _times(self, one: Connection) -> Iterator[float]:
+        if not one.connected:
+            yield one.away + self._forget
+        elif one.overdue is not None:
+            yield one.overdue
+        elif one.next_list is not None:
+            yield one.next_list

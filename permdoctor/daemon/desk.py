@@ -1,0 +1,83 @@
+"""Everything that the reconciler knows at one time, and the commands that it has thought of.
+
+Mutable, and only the reconciler's own: ``arrivals.py``, ``results.py`` and ``reconciler.py`` work
+on it.  ``now`` and ``wall`` are those of the event in hand, ``count`` is its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from permdoctor.alerts.alert import Alert, AlertStatus
+from permdoctor.daemon.checks import Checks
+from permdoctor.daemon.connections import Connections
+from permdoctor.daemon.episodes import Episodes, Name
+from permdoctor.daemon.events import Command, ContainerRef, Log, Rules, Tell
+from permdoctor.daemon.limits import Limits
+from permdoctor.daemon.repairs import Repairs
+from permdoctor.daemon.roots import Roots
+from permdoctor.daemon.roster import Record, Roster
+from permdoctor.daemon.timers import Timers
+from permdoctor.diagnosis.report import Severity
+from permdoctor.kernel.text import printable
+
+_LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "info"}
+
+
+class Desk:
+    """``gone`` are names that nobody has any more but problems, and when that is long enough;
+    ``starts`` are names that were started a moment ago, and when the next start is judged;
+    ``patients`` wait for a repair.
+    """
+
+    def __init__(self, rules: Rules, limits: Limits, minute_of_day: Callable[[float], int]) -> None:
+        self.rules = rules
+        self.limits = limits
+        self.now = 0.0
+        self.wall = 0.0
+        self.count = 0
+        self.runs = 0
+        self.out: list[Command] = []
+        self.connections = Connections(limits.engines, limits.list_deadline, limits.forget)
+        self.roster = Roster()
+        self.roots = Roots(limits.roots)
+        self.checks = Checks(limits)
+        self.episodes = Episodes(limits.problems)
+        self.repairs = Repairs(rules, limits.repair_deadline, minute_of_day)
+        self.gone: Timers[Name] = Timers()
+        self.starts: Timers[Name] = Timers()
+        self.patients: dict[ContainerRef, None] = {}
+
+    @property
+    def grace(self) -> float:
+        """Seconds that a name may be nobody's before its problems are over."""
+        return 2 * self.rules.damp
+
+    def next_run(self) -> int:
+        self.runs += 1
+        return self.runs
+
+    def tell(self, alerts: Iterable[Alert]) -> None:
+        for alert in alerts:
+            self.out.append(Tell(alert=alert))
+            problem = alert.problem
+            fires = alert.status is AlertStatus.FIRING
+            self.log(
+                _LEVELS[alert.severity] if fires else "info",
+                "problem found" if fires else "problem resolved",
+                engine=problem.engine,
+                container=problem.container,
+                code=problem.code,
+                target=problem.target,
+                title=alert.title,
+            )
+
+    def log(self, level: str, event: str, **fields: str) -> None:
+        """A line; fields that are empty are left out."""
+        size = self.limits.text
+        shown = tuple((key, value[:size]) for key, value in fields.items() if value)
+        self.out.append(Log(level=level, event=event, fields=shown))
+
+    def log_of(self, level: str, event: str, record: Record, **fields: str) -> None:
+        engine = printable(record.ref.engine)
+        self.log(level, event, engine=engine, container=record.name, **fields)

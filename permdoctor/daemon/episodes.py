@@ -1,0 +1,194 @@
+"""Which problems people have been told of, and when they are told that one is gone.
+
+An episode begins when a problem is first to be told, and ends when a check of a container of that
+name does not find it any more.  One that has ended within the last hour already is flapping: it
+must stay away for ``damp`` seconds after one such end, twice that after two, and so on, before it
+ends again; if it comes back meanwhile nothing was told and nothing is.  A severer finding in the
+same episode is told again, a milder one or another count is not.
+
+Whether a container is there at all is not this module's to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from permdoctor.alerts.alert import Alert, AlertStatus
+from permdoctor.daemon.events import Found
+from permdoctor.daemon.timers import Timers
+
+Name = tuple[str, str]
+"""(engine, container's name): whose a problem is, whichever instance has it."""
+
+HOUR: Final = 3600.0
+_MOST: Final = 10
+
+
+class Past(Struct, frozen=True, kw_only=True):
+    """The ends (monotonic) of a problem's last episodes, and when the last one began (epoch)."""
+
+    ends: tuple[float, ...]
+    started: float
+
+
+class Episodes:
+    """By the problem's fingerprint.  At most ``limit`` at once; ``refused`` counts the others."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._firing: dict[str, Alert] = {}
+        self._of: dict[Name, dict[str, None]] = {}
+        self._ending: Timers[str] = Timers()
+        self._past: dict[str, Past] = {}
+        self._forget: Timers[str] = Timers()
+        self.refused = 0
+
+    def firing(self) -> tuple[Alert, ...]:
+        return tuple(self._firing.values())
+
+    def get(self, fingerprint: str) -> Alert | None:
+        return self._firing.get(fingerprint)
+
+    def has(self, name: Name) -> bool:
+        return name in self._of
+
+    def names(self) -> tuple[Name, ...]:
+        return tuple(self._of)
+
+    def due(self) -> float | None:
+        return self._ending.first()
+
+    def restored(self, alerts: Iterable[Alert], now: float, wall: float) -> list[Alert]:
+        """Episodes go on that were told before the service was started."""
+        out: list[Alert] = []
+        for alert in sorted(alerts, key=lambda a: (a.started, a.severity)):
+            if alert.status is not AlertStatus.FIRING:
+                continue
+            fingerprint = alert.problem.fingerprint
+            known = self._firing.get(fingerprint)
+            if known is not None and known.started > alert.started:
+                out.append(_resolved(alert, wall))
+                continue
+            if known is not None and known.episode != alert.episode:
+                out += self._end(fingerprint, now, wall)
+            if fingerprint not in self._firing and len(self._firing) >= self._limit:
+                out.append(_resolved(alert, wall))
+                continue
+            self._add(fingerprint, alert)
+        return out
+
+    def judged(
+        self,
+        name: Name,
+        told: Mapping[str, Found],
+        muted: Mapping[str, str],
+        *,
+        now: float,
+        wall: float,
+        damp: float,
+    ) -> list[Alert]:
+        """A container of that name was checked: ``told`` is what people should know of, ``muted``
+        what is there and should not be told, and why not.  Both by fingerprint.
+        """
+        out: list[Alert] = []
+        for fingerprint in tuple(self._of.get(name, ())):
+            if fingerprint in told:
+                continue
+            if fingerprint in muted:
+                out += self._end(fingerprint, now, wall, muted[fingerprint])
+            else:
+                out += self._absent(fingerprint, now, wall, damp)
+        for fingerprint, found in told.items():
+            out += self._present(fingerprint, found, now, wall)
+        return out
+
+    def over(self, name: Name, now: float, wall: float) -> list[Alert]:
+        """Nobody of that name is there any more, and has not been for long enough."""
+        out: list[Alert] = []
+        for fingerprint in tuple(self._of.get(name, ())):
+            out += self._end(fingerprint, now, wall)
+        return out
+
+    def advance(self, now: float, wall: float) -> list[Alert]:
+        """Those that have stayed away for long enough."""
+        out: list[Alert] = []
+        while (fingerprint := self._ending.pop(now)) is not None:
+            out += self._end(fingerprint, now, wall)
+        while (fingerprint := self._forget.pop(now)) is not None:
+            self._past.pop(fingerprint, None)
+        return out
+
+    def _present(self, fingerprint: str, found: Found, now: float, wall: float) -> list[Alert]:
+        self._ending.discard(fingerprint)
+        known = self._firing.get(fingerprint)
+        if known is not None and found.severity <= known.severity:
+            return []
+        if known is None and len(self._firing) >= self._limit:
+            self.refused += 1
+            return []
+        started = known.started if known is not None else self._beginning(fingerprint, wall)
+        alert = Alert(
+            problem=found.problem,
+            status=AlertStatus.FIRING,
+            severity=found.severity,
+            title=found.title,
+            detail=found.detail,
+            remedies=found.remedies,
+            host_path=found.host_path,
+            count=found.count,
+            started=started,
+        )
+        self._add(fingerprint, alert)
+        return [alert]
+
+    def _beginning(self, fingerprint: str, wall: float) -> float:
+        """Another one than the last episode's, even if the clock was set back."""
+        past = self._past.get(fingerprint)
+        return wall if past is None else max(wall, past.started + 0.001)
+
+    def _absent(self, fingerprint: str, now: float, wall: float, damp: float) -> list[Alert]:
+        if fingerprint in self._ending:
+            return []
+        past = self._past.get(fingerprint)
+        flaps = 0 if past is None else sum(now - end < HOUR for end in past.ends)
+        if not flaps or damp <= 0:
+            return self._end(fingerprint, now, wall)
+        self._ending.set(fingerprint, now + damp * flaps)
+        return []
+
+    def _add(self, fingerprint: str, alert: Alert) -> None:
+        self._firing[fingerprint] = alert
+        name = (alert.problem.engine, alert.problem.container)
+        self._of.setdefault(name, {})[fingerprint] = None
+
+    def _end(self, fingerprint: str, now: float, wall: float, why: str = "") -> list[Alert]:
+        """``why`` it is not told any more although it is there: then it did not flap."""
+        alert = self._firing.pop(fingerprint)
+        self._ending.discard(fingerprint)
+        name = (alert.problem.engine, alert.problem.container)
+        self._of[name].pop(fingerprint)
+        if not self._of[name]:
+            del self._of[name]
+        self._remember(fingerprint, alert, None if why else now, now)
+        ended = _resolved(alert, wall)
+        return [replace(ended, detail=(*ended.detail, why)) if why else ended]
+
+    def _remember(self, fingerprint: str, alert: Alert, end: float | None, now: float) -> None:
+        past = self._past.pop(fingerprint, None)
+        ends = () if past is None else past.ends
+        if end is not None:
+            ends = (*ends, end)[-_MOST:]
+        self._past[fingerprint] = Past(ends=ends, started=alert.started)
+        self._forget.set(fingerprint, now + HOUR)
+        if len(self._past) > self._limit:
+            oldest = next(iter(self._past))
+            del self._past[oldest]
+            self._forget.discard(oldest)
+
+
+def _resolved(alert: Alert, wall: float) -> Alert:
+    return replace(alert, status=AlertStatus.RESOLVED, ended=max(wall, alert.started))

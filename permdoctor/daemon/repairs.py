@@ -1,0 +1,397 @@
+"""Repairs that nobody asks for: which rule allows what, when, and what became of them.
+
+One at a time, ``repairs_per_hour`` over all.  A repair is proven by the first check that begins
+after it: where that still finds the problem it did not help, and is not tried again before the
+container has another run (after a second failure in another run at once, then hours) or the rules
+change; that is a finding of its own, PD401.  Two that fight over one path are PD402
+(``fights.py``).  The executor asks the policy again: what is chosen here is only a wish.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from permdoctor.alerts.alert import Alert, Problem
+from permdoctor.container.needs import clean_path
+from permdoctor.daemon.episodes import HOUR, Name
+from permdoctor.daemon.events import (
+    ContainerRef,
+    Found,
+    Repair,
+    Repaired,
+    RepairRule,
+    Rules,
+)
+from permdoctor.daemon.fights import Did, Fight, Fights
+from permdoctor.daemon.silences import Labels
+from permdoctor.diagnosis.codes import CODES
+from permdoctor.diagnosis.unfixable import OPT_OUT
+from permdoctor.kernel.mountinfo import is_beneath
+from permdoctor.kernel.text import printable
+
+NOT_HELPED: Final = "PD401"
+FIGHT: Final = "PD402"
+_OWN: Final = (NOT_HELPED, FIGHT)
+_FAILED: Final = 4096
+_DAY: Final = 1440
+
+
+class Patient(Struct, frozen=True, kw_only=True):
+    """A container that was judged, and what may be repaired for it, worst first."""
+
+    name: Name
+    ref: ContainerRef
+    run: int
+    labels: Labels
+    found: tuple[Found, ...]
+
+    @property
+    def opted_out(self) -> bool:
+        said = next((v for k, v in self.labels if k == OPT_OUT), "")
+        return said.strip().lower() in ("off", "false", "no", "0")
+
+
+class Cure(Struct, frozen=True, kw_only=True):
+    """What is repaired by what.  An empty code stands for every one (see ``restored``)."""
+
+    name: Name
+    code: str
+    target: str
+    remedy: str
+    path: bytes
+
+
+class Attempt(Struct, frozen=True, kw_only=True):
+    """A repair that was begun.  ``proof``: a check with a higher number proves it."""
+
+    number: int
+    cure: Cure
+    ref: ContainerRef
+    deadline: float
+    proof: int | None = None
+    failed: str = ""
+    id: str = ""
+
+
+class Failure(Struct, frozen=True, kw_only=True):
+    """A cure that did not help.  ``run`` is the one that must be over; ``None``: not known."""
+
+    run: int | None
+    at: float
+    times: int
+    why: str
+
+
+class Choice(Struct, frozen=True, kw_only=True):
+    """What to do: a repair (``attempt``), or to ask again ``later`` (monotonic) because of what
+    ``why`` says, or to report a fight.
+    """
+
+    repair: Repair | None = None
+    attempt: Attempt | None = None
+    later: float | None = None
+    fight: Fight | None = None
+    why: str = ""
+
+
+class Repairs:
+    """``minute_of_day`` is the local one of seconds since the epoch."""
+
+    def __init__(
+        self, rules: Rules, deadline: float, minute_of_day: Callable[[float], int]
+    ) -> None:
+        self._rules = rules
+        self._deadline = deadline
+        self._minute = minute_of_day
+        self._begun: deque[float] = deque()
+        self._number = 0
+        self._under_way: Attempt | None = None
+        self._unproven: dict[Name, Attempt] = {}
+        self._failed: dict[Name, dict[Cure, Failure]] = {}
+        self._fights = Fights()
+
+    @property
+    def possible(self) -> bool:
+        return bool(self._rules.repairs) and self._rules.repairs_per_hour > 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether one is under way."""
+        return self._under_way is not None
+
+    def begun(self, now: float) -> int:
+        """How many were begun within the last hour."""
+        while self._begun and now - self._begun[0] >= HOUR:
+            self._begun.popleft()
+        return len(self._begun)
+
+    def names(self) -> frozenset[Name]:
+        """Of whom something is kept."""
+        return self._fights.names().union(self._failed, self._unproven)
+
+    def due(self) -> float | None:
+        return None if self._under_way is None else self._under_way.deadline
+
+    # -- before ------------------------------------------------------------------------------
+
+    def choose(self, patient: Patient, now: float, wall: float) -> Choice:
+        """The first repair that a rule allows, and that was not in vain.  One is begun at a time:
+        not to be asked while one is under way.
+        """
+        assert self._under_way is None
+        if not self.possible or patient.opted_out or patient.name in self._unproven:
+            return Choice()
+        later: list[float] = []
+        for cure, rule in self._allowed(patient):
+            if self._in_vain(cure, patient.run, now):
+                continue
+            opens = self._opens(rule, wall)
+            if opens > 0:
+                later.append(now + opens)
+                continue
+            fight = self._fights.over(cure.path)
+            if fight is not None and any(p.name == patient.name for p in fight.parties):
+                continue
+            fight = self._fights.would(_did(cure, now))
+            if fight is not None:
+                return Choice(fight=fight)
+            if self.begun(now) >= self._rules.repairs_per_hour:
+                return Choice(later=self._begun[0] + HOUR, why="the cap of an hour is reached")
+            return self._begin(patient, cure, rule, now)
+        return Choice(later=min(later, default=None), why="the window is closed" if later else "")
+
+    def _allowed(self, patient: Patient) -> Iterator[tuple[Cure, RepairRule]]:
+        for found in patient.found:
+            path = place_of(found)
+            if path is None or found.problem.code in _OWN:
+                continue
+            for remedy in found.fixable:
+                for rule in self._rules.repairs:
+                    if _allows(rule, patient.name[1], remedy, path):
+                        yield _cure(patient.name, found, remedy, path), rule
+
+    def _begin(self, patient: Patient, cure: Cure, rule: RepairRule, now: float) -> Choice:
+        self._number += 1
+        self._begun.append(now)
+        attempt = Attempt(
+            number=self._number, cure=cure, ref=patient.ref, deadline=now + self._deadline
+        )
+        self._under_way = attempt
+        repair = Repair(
+            number=attempt.number,
+            ref=patient.ref,
+            remedy=cure.remedy,
+            root=cure.path,
+            max_entries=rule.max_entries,
+        )
+        return Choice(repair=repair, attempt=attempt)
+
+    def _in_vain(self, cure: Cure, run: int, now: float) -> bool:
+        failed = self._failed.get(cure.name, {})
+        failure = failed.get(cure) or failed.get(_any_code(cure.name, cure.target))
+        if failure is None:
+            return False
+        if failure.run is None or failure.run == run:
+            return True
+        return now < failure.at + HOUR * (failure.times - 1)
+
+    def _opens(self, rule: RepairRule, wall: float) -> float:
+        """Seconds until the window opens; 0: it is open."""
+        if rule.window is None:
+            return 0.0
+        start, end = rule.window
+        minute = self._minute(wall)
+        if (minute - start) % _DAY < ((end - start) % _DAY or _DAY):
+            return 0.0
+        return (start - minute) % _DAY * 60 - wall % 60 + 0.5
+
+    # -- after -------------------------------------------------------------------------------
+
+    def done(self, event: Repaired, now: float, latest_check: int) -> Attempt | None:
+        """It came back; ``None``: another one than the one under way."""
+        attempt = self._under_way
+        if attempt is None or event.number != attempt.number:
+            return None
+        if event.applied > 0:
+            self._fights.did(_did(attempt.cure, now))
+        return self._ended(attempt, event.failed, event.id, latest_check)
+
+    def given_up(self, now: float, latest_check: int) -> Attempt | None:
+        """The one under way, if it should have come back before."""
+        attempt = self._under_way
+        if attempt is None or now < attempt.deadline:
+            return None
+        return self._ended(attempt, "it did not come back in time", "", latest_check)
+
+    def _ended(self, attempt: Attempt, failed: str, id_: str, latest_check: int) -> Attempt:
+        self._under_way = None
+        attempt = replace(attempt, failed=failed, id=id_, proof=latest_check)
+        self._unproven[attempt.cure.name] = attempt
+        return attempt
+
+    def judged(
+        self, name: Name, run: int, number: int, found: tuple[Found, ...], now: float
+    ) -> Attempt | None:
+        """A check of that name came back: what was repaired may be proven now.  Gives the attempt
+        that did not help.
+        """
+        cures = {(f.problem.code, f.problem.target) for f in found}
+        targets = {f.problem.target for f in found if f.fixable}
+        failed = self._failed.get(name, {})
+        for cure in tuple(failed):
+            if (cure.code, cure.target) not in cures and (cure.code or cure.target not in targets):
+                del failed[cure]
+            elif failed[cure].run is None:
+                failed[cure] = replace(failed[cure], run=run)
+        if not failed:
+            self._failed.pop(name, None)
+        attempt = self._unproven.get(name)
+        if attempt is None or attempt.proof is None or number <= attempt.proof:
+            return None
+        del self._unproven[name]
+        if not any(_is(attempt.cure, f) for f in found):
+            return None
+        self._fail(attempt, run, now)
+        return attempt
+
+    def _fail(self, attempt: Attempt, run: int, now: float) -> None:
+        failed = self._failed.setdefault(attempt.cure.name, {})
+        known = failed.pop(attempt.cure, None)
+        why = attempt.failed or "the problem was there again"
+        if attempt.id:
+            why = f"{why} (permdoctor history {attempt.id})"
+        times = 1 if known is None else known.times + 1
+        failed[attempt.cure] = Failure(run=run, at=now, times=times, why=why)
+
+    def findings(self, name: Name, found: tuple[Found, ...]) -> tuple[Found, ...]:
+        """PD401 and PD402 of a container with these findings."""
+        return (*self._not_helped(name, found), *self._fought(name))
+
+    def _not_helped(self, name: Name, found: tuple[Found, ...]) -> Iterator[Found]:
+        for cure, failure in self._failed.get(name, {}).items():
+            of = next((f for f in found if _is(cure, f)), None)
+            if of is None:
+                continue
+            what = cure.remedy or "a repair"
+            yield _own(
+                NOT_HELPED,
+                name,
+                cure.target,
+                f"{what} did not help against {of.problem.code}"
+                + (f" at {cure.target}" if cure.target else ""),
+                (of.title, failure.why, "it is not tried again in this run of the container"),
+                of.host_path,
+            )
+
+    def _fought(self, name: Name) -> Iterator[Found]:
+        for fight in self._fights.of(name):
+            mine = next(p for p in fight.parties if p.name == name)
+            shown = printable(fight.path)
+            yield _own(
+                FIGHT,
+                name,
+                mine.target,
+                f"repairs of {shown} undo each other",
+                (
+                    *(f"{p.name[1]} by {p.remedy}: {printable(p.path)}" for p in fight.parties),
+                    "nothing is repaired there until the rules change, or one of them is gone",
+                ),
+                shown,
+            )
+
+    # -- what ends it ------------------------------------------------------------------------
+
+    def reloaded(self, rules: Rules) -> None:
+        """Everything may be tried again; the hour's cap goes on."""
+        self._rules = rules
+        self._failed.clear()
+        self._fights.clear()
+
+    def forget(self, name: Name) -> frozenset[Name]:
+        """Nobody of that name is there any more.  Gives those who have peace now."""
+        self._failed.pop(name, None)
+        self._unproven.pop(name, None)
+        others = {p.name for f in self._fights.of(name) for p in f.parties}
+        self._fights.forget(name)
+        return frozenset(others - {name})
+
+    def restored(self, alerts: Iterable[Alert], now: float) -> None:
+        """What was in vain before the service was started is in vain now."""
+        for alert in alerts:
+            problem = alert.problem
+            name = (problem.engine, problem.container)
+            if problem.code == NOT_HELPED and len(self._failed) < _FAILED:
+                cure = _any_code(name, problem.target)
+                why = alert.detail[1] if len(alert.detail) > 1 else "it was so before"
+                failure = Failure(run=None, at=now, times=1, why=why)
+                self._failed.setdefault(name, {})[cure] = failure
+            path = _bytes_of(alert.host_path)
+            if problem.code == FIGHT and path is not None:
+                did = Did(at=now, path=path, name=name, remedy="repair", target=problem.target)
+                self._fights.restored(path, did)
+
+
+def place_of(found: Found) -> bytes | None:
+    """Where a finding is to be repaired; ``None``: its path cannot be told from its text."""
+    return _bytes_of(found.host_path)
+
+
+def _bytes_of(shown: str) -> bytes | None:
+    """The path that is shown like this, if nothing in it had to be escaped."""
+    if not shown.startswith("/") or "\\" in shown:
+        return None
+    path = shown.encode("utf-8", "surrogateescape")
+    return path if clean_path(path) == path else None
+
+
+def _allows(rule: RepairRule, container: str, remedy: str, path: bytes) -> bool:
+    return (
+        remedy == rule.remedy
+        and fnmatchcase(container, rule.container)
+        and any(
+            is_beneath(path, clean_path(root.encode("utf-8", "surrogateescape")))
+            for root in rule.roots
+        )
+    )
+
+
+def _cure(name: Name, found: Found, remedy: str, path: bytes) -> Cure:
+    problem = found.problem
+    return Cure(name=name, code=problem.code, target=problem.target, remedy=remedy, path=path)
+
+
+def _any_code(name: Name, target: str) -> Cure:
+    return Cure(name=name, code="", target=target, remedy="", path=b"")
+
+
+def _is(cure: Cure, found: Found) -> bool:
+    """Whether this is what the cure was for."""
+    problem = found.problem
+    if cure.target != problem.target:
+        return False
+    if not cure.code:
+        return bool(found.fixable)
+    return cure.code == problem.code and cure.path == place_of(found)
+
+
+def _did(cure: Cure, now: float) -> Did:
+    return Did(at=now, path=cure.path, name=cure.name, remedy=cure.remedy, target=cure.target)
+
+
+def _own(
+    code: str, name: Name, target: str, title: str, detail: tuple[str, ...], host_path: str
+) -> Found:
+    problem = Problem(host="", engine=name[0], container=name[1], code=code, target=target)
+    return Found(
+        problem=problem,
+        severity=CODES[code].severity,
+        title=title,
+        detail=detail,
+        host_path=host_path,
+    )

@@ -1,0 +1,195 @@
+"""What comes back: of checks and of repairs, or nothing in time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from permdoctor.daemon import bounds
+from permdoctor.daemon.checks import Ticket
+from permdoctor.daemon.desk import Desk
+from permdoctor.daemon.episodes import Name
+from permdoctor.daemon.events import Checked, Found, Repaired
+from permdoctor.daemon.judged import assess as judgement
+from permdoctor.daemon.repairs import Attempt, Patient
+from permdoctor.daemon.roster import Record
+from permdoctor.daemon.state import FindingState
+from permdoctor.kernel.text import printable
+
+_SPREAD = 16
+"""Checks that were made together are not made together again: into as many parts."""
+
+
+def accepted(desk: Desk, record: Record, ticket: Ticket, event: Checked) -> None:
+    """A judgement of its present run."""
+    found = bounds.found_of(event.found, desk.limits)
+    news = _shape(found) != _shape(record.found)
+    record.since = {_which(f): record.since.get(_which(f), desk.wall) for f in found}
+    record.found = found
+    record.roots = bounds.roots_of(event.roots, desk.limits)
+    desk.roots.set(record.ref, record.roots)
+    record.judged, record.failed, record.failures = True, "", 0
+    record.checked, record.seconds = desk.wall, event.seconds
+    _count_looks(desk, record, ticket.why, news=news)
+    if event.started and event.started != record.started:
+        if record.started:
+            record.begun, record.settled = desk.now, False
+        record.started = event.started[: desk.limits.text]
+    if desk.roster.owns(record):
+        failed = desk.repairs.judged(record.key, record.run, ticket.number, found, desk.now)
+        if failed is not None:
+            desk.log_of("warning", "repair did not help", record, **_fields(failed))
+    assess(desk, record)
+    _next_look(desk, record, ticket)
+
+
+def failed(desk: Desk, record: Record, why: str) -> None:
+    """No judgement: what was found stays, and it is tried again, later each time."""
+    limits = desk.limits
+    record.failures += 1
+    record.failed = printable(why)[: limits.text]
+    delay = min(limits.backoff_least * 2 ** min(record.failures - 1, 16), limits.backoff_most)
+    desk.checks.put_off(record.ref, desk.now + delay, "retry")
+    desk.log_of("warning", "check failed", record, why=record.failed, again=f"{delay:.0f}s")
+
+
+def repaired(desk: Desk, event: Repaired) -> None:
+    attempt = desk.repairs.done(event, desk.now, desk.checks.latest)
+    if attempt is not None:
+        repair_ended(desk, attempt, event.applied)
+
+
+def repair_ended(desk: Desk, attempt: Attempt, applied: int) -> None:
+    """Whatever came of it, the next check will say whether it helped."""
+    level = "warning" if attempt.failed else "info"
+    shown = printable(attempt.failed)
+    fields = {"engine": attempt.cure.name[0], "container": attempt.cure.name[1]}
+    desk.log(
+        level,
+        "repair failed" if attempt.failed else "repaired",
+        **fields,
+        **_fields(attempt),
+        applied=str(applied),
+        id=printable(attempt.id),
+        why=shown,
+    )
+    for ref in dict.fromkeys((attempt.ref, *desk.roots.users(attempt.cure.path))):
+        record = desk.roster.get(ref)
+        if record is not None and not record.failures:
+            desk.checks.want(ref, desk.now, "repaired")
+
+
+def treat(desk: Desk) -> None:
+    """Begin the next repair, if there is one to be begun."""
+    while desk.patients and not desk.repairs.busy:
+        ref = next(iter(desk.patients))
+        del desk.patients[ref]
+        record = desk.roster.get(ref)
+        if record is None or not record.judged or not desk.roster.owns(record):
+            continue
+        if not desk.connections.connected(ref.engine):
+            continue
+        choice = desk.repairs.choose(_patient(record), desk.now, desk.wall)
+        if choice.later is not None:
+            desk.checks.want(ref, choice.later, "repair")
+            desk.log_of("debug", "repair waits", record, why=choice.why)
+        if choice.repair is not None and choice.attempt is not None:
+            desk.out.append(choice.repair)
+            desk.log_of("info", "repair begins", record, **_fields(choice.attempt))
+        if choice.fight is not None:
+            path = printable(choice.fight.path)
+            desk.log_of("error", "repairs undo each other: stopped", record, path=path)
+            reassess(desk, (p.name for p in choice.fight.parties))
+            desk.patients[ref] = None
+
+
+def assess(desk: Desk, record: Record) -> None:
+    """What is told of its last judgement, under the rules of this moment."""
+    if not record.judged:
+        return
+    owns = desk.roster.owns(record)
+    own = desk.repairs.findings(record.key, record.found) if owns else ()
+    made = judgement((*record.found, *own), record.key, record.labels, desk.rules, desk.wall)
+    if owns:
+        desk.tell(
+            desk.episodes.judged(
+                record.key,
+                made.told,
+                made.muted,
+                now=desk.now,
+                wall=desk.wall,
+                damp=desk.rules.damp,
+            )
+        )
+    record.findings = tuple(
+        _state(desk, record, row.found, row.ignored, told=owns) for row in made.rows
+    )
+    if owns and desk.repairs.possible and _curable(record):
+        desk.patients[record.ref] = None
+    else:
+        desk.patients.pop(record.ref, None)
+
+
+def reassess(desk: Desk, names: Iterable[Name]) -> None:
+    """Something that is told of these has changed without a check."""
+    for name in dict.fromkeys(names):
+        owner = desk.roster.owner(name)
+        if owner is not None:
+            assess(desk, owner)
+
+
+def _state(desk: Desk, record: Record, found: Found, ignored: str, *, told: bool) -> FindingState:
+    alert = desk.episodes.get(found.problem.fingerprint) if told and not ignored else None
+    told = alert is not None and found.severity >= desk.rules.min_severity
+    since = record.since.setdefault(_which(found), desk.wall)
+    if alert is not None and told:
+        since = alert.started
+    return FindingState(found=found, since=since, told=told, ignored=ignored)
+
+
+def _next_look(desk: Desk, record: Record, ticket: Ticket) -> None:
+    settled = record.begun + desk.rules.settle
+    record.settled = record.settled or ticket.began >= settled
+    if not record.settled:
+        desk.checks.want(record.ref, max(settled, desk.now), "settled")
+        return
+    part = ticket.number % _SPREAD / _SPREAD
+    desk.checks.want(record.ref, desk.now + desk.rules.check_again * (1 - part / 10), "again")
+
+
+def _count_looks(desk: Desk, record: Record, why: str, *, news: bool) -> None:
+    if news:
+        record.stirs = record.drifts = 0
+    elif why == "stirred":
+        record.stirs += 1
+    elif why == "drift":
+        record.drifts += 1
+    if why in ("stirred", "drift"):
+        record.looked = desk.now
+
+
+def _curable(record: Record) -> bool:
+    return any(f.found.fixable and not f.ignored for f in record.findings)
+
+
+def _patient(record: Record) -> Patient:
+    return Patient(
+        name=record.key,
+        ref=record.ref,
+        run=record.run,
+        labels=record.labels,
+        found=tuple(f.found for f in record.findings if not f.ignored),
+    )
+
+
+def _which(found: Found) -> tuple[str, str, str]:
+    return found.problem.code, found.problem.target, found.host_path
+
+
+def _shape(found: tuple[Found, ...]) -> frozenset[tuple[str, str, str, int]]:
+    """What makes it another judgement: not counts, nor sentences."""
+    return frozenset((*_which(f), int(f.severity)) for f in found)
+
+
+def _fields(attempt: Attempt) -> dict[str, str]:
+    cure = attempt.cure
+    return {"code": cure.code, "remedy": cure.remedy, "path": printable(cure.path)}

@@ -1,19 +1,23 @@
 """``python -m tests.repair.attack --attack NAME --rounds N``: for as long as one likes (as root).
 
-A line of JSON for each attack and filesystem; exit 1 if anything escaped.
+A line of JSON for each attack and filesystem; exit 1 if anything escaped.  ``--scripts N`` plays so
+many random scripts of moves between two calls instead (``interleave.py``).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
+from dataclasses import asdict
 
 from tests.lab.filesystems import KINDS
 from tests.lab.needs import MissingError
 from tests.repair.attack.attackers import ATTACKS
 from tests.repair.attack.fixers import FIXERS
 from tests.repair.attack.harness import OLD, Run, run
+from tests.repair.attack.interleave import between_calls
 
 
 def main() -> int:
@@ -26,6 +30,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="default: a fresh one")
     parser.add_argument("--bulk", type=int, default=0, help="files that nobody attacks")
     parser.add_argument("--hogs", type=int, default=0, help="processes that take the processors")
+    parser.add_argument("--scripts", type=int, help="moves between two calls")
     given = parser.parse_args()
     attacks = tuple(ATTACKS) if given.attack == "all" else tuple(given.attack.split(","))
     kinds = (*KINDS, OLD) if given.fs == "all" else tuple(given.fs.split(","))
@@ -33,6 +38,12 @@ def main() -> int:
         parser.error("unknown attack or filesystem")
     seed = random.SystemRandom().getrandbits(32) if given.seed is None else given.seed
     bad = 0
+    if given.scripts:
+        for kind in kinds:
+            found = between_calls(kind, given.scripts, seed)
+            print(json.dumps({"fs": kind, "seed": seed, **asdict(found)}), flush=True)
+            bad += bool(found.escapes or found.strays)
+        return 1 if bad else 0
     for attack in attacks:
         for kind in kinds:
             if kind in ATTACKS[attack].not_on:

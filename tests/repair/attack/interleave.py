@@ -12,17 +12,21 @@ A statx by name is two steps here, finding the inode and reading it, as it is in
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import platform
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 from tests.repair.attack import calls
 from tests.repair.attack.board import Board
+from tests.repair.attack.harness import staged
 from tests.repair.attack.naive import Fixer
+from tests.repair.attack.ours import Ours
+from tests.repair.attack.scene import Scene
 from tests.repair.crash import supervise
 from tests.repair.crash.supervise import Answer, Call, Lie
 
@@ -247,3 +251,25 @@ def one(board: Board, fixer: Fixer, player: Player, found: Found, target: str = 
     board.settle()
     board.give_to(want)
     return ended.calls
+
+
+def between_calls(fs: str, scripts: int, seed: int) -> Found:
+    """So many scripts against ours, on a fresh filesystem."""
+
+    def play_(base: str, scratch: str) -> Found:
+        board = Board(Scene(base))
+        return play(board, Ours(board.scene.tree, scratch, board.scene.notes), scripts, seed)
+
+    return staged_found(fs, 60.0 + scripts, play_)
+
+
+def staged_found(fs: str, seconds: float, play_: Callable[[str, str], Found]) -> Found:
+    """``play_`` of a fresh filesystem and a scratch directory, in a process with mounts of its own.
+
+    Raises ``MissingError``, and ``TimeoutError`` when it says nothing.
+    """
+    with staged(fs, seconds) as (base, scratch, stage):
+        said = stage(lambda: json.dumps(asdict(play_(base, scratch))))
+    if not said:
+        raise TimeoutError("hung, or ended without a word")
+    return Found(**json.loads(said))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 
 import pytest
 
@@ -25,8 +23,17 @@ from tests.repair.attack import harness
 from tests.repair.attack.attackers import ATTACKS
 from tests.repair.attack.board import Board
 from tests.repair.attack.fixers import FIXERS
-from tests.repair.attack.harness import OLD, Run, staged
-from tests.repair.attack.interleave import WAIT, Found, Player, Pointed, When, one, play
+from tests.repair.attack.harness import OLD, Run
+from tests.repair.attack.interleave import (
+    WAIT,
+    Found,
+    Player,
+    Pointed,
+    When,
+    one,
+    play,
+    staged_found,
+)
 from tests.repair.attack.naive import ByDescriptor, Fixer, LstatLchown
 from tests.repair.attack.ours import Ours
 from tests.repair.attack.scene import Scene
@@ -82,12 +89,9 @@ def test_nothing_outside_changes(attack: str, fs: str) -> None:
 def staged_board(play_: Callable[[Board, str], Found]) -> Found:
     """On a tmpfs, in a process with mounts of its own."""
     try:
-        with staged("tmpfs", 60.0) as (base, scratch, stage):
-            said = stage(lambda: json.dumps(asdict(play_(Board(Scene(base)), scratch))))
+        return staged_found("tmpfs", 60.0, lambda base, scratch: play_(Board(Scene(base)), scratch))
     except MissingError as e:
         pytest.skip(str(e))
-    assert said, "the stage ended without a word"
-    return Found(**json.loads(said))
 
 
 def ours(board: Board, scratch: str, target: str = "") -> Fixer:

@@ -39,7 +39,7 @@ from tests.repair.attack.ours import Ours
 from tests.repair.attack.scene import Scene
 
 ENOUGH = 10_000_000
-BRIEF = 0.35
+BRIEF = 0.2
 """Seconds of each attack on ours; ``python -m tests.repair.attack`` for more."""
 HELD_UP = 8.0
 """Seconds; fresh entries are waited for, but not one by one."""
@@ -106,7 +106,7 @@ def test_moves_between_calls_lead_a_naive_fixer_astray(naive: type) -> None:
 
 def test_moves_between_calls() -> None:
     seed = random.SystemRandom().getrandbits(32)
-    found = staged_board(lambda board, scratch: play(board, ours(board, scratch), 12, seed))
+    found = staged_board(lambda board, scratch: play(board, ours(board, scratch), 8, seed))
     assert found.escapes == found.strays == [], seed
     assert found.moves
     assert found.changed

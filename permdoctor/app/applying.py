@@ -61,6 +61,8 @@ class Prepared(Struct, kw_only=True):
     find_users: Callable[[], tuple[User, ...]]
     live: bool = False
     target: Target | None = None
+    again: Callable[[], Proposal] | None = None
+    """Makes the plan once more, when everybody stands still; ``None``: as it was shown it stays."""
 
     def apply(self, progress: Progress | None = None) -> Result:
         """Raises ``CannotRepairError`` or, ended by a signal, ``StoppedError``."""
@@ -121,7 +123,12 @@ class Prepared(Struct, kw_only=True):
     ) -> Outcome:
         verb = "repairing" if self.proposal.act is Act.REPAIR else "restoring"
         tell = None if progress is None else partial(progress.update, verb)
-        work = partial(executor.apply, journal, self.limits, tell)
+
+        def work() -> Outcome:
+            if self.again is not None:
+                self.proposal = self.again()
+            return executor.apply(journal, self.limits, tell)
+
         pause = () if self.live else tuple(u for u in users if u.must_pause)
         try:
             return while_paused(journal, pause, still, work)

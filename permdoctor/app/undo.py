@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from permdoctor.app.applying import Prepared, limits_of, names_in, who_stands_still
 from permdoctor.app.collect import Collector, Options
@@ -22,6 +23,7 @@ from permdoctor.app.pausing import User, users_of
 from permdoctor.app.progress import Progress
 from permdoctor.app.rights import need_rights
 from permdoctor.config import Config
+from permdoctor.diagnosis.plan import Reason
 from permdoctor.diagnosis.proposal import Act, Proposal
 from permdoctor.diagnosis.shell import quote
 from permdoctor.engines import Engine
@@ -72,28 +74,38 @@ def _prepared(request: UndoRequest, stack: ExitStack, progress: Progress | None)
     limits = limits_of(request.config)
     journal = stack.enter_context(_begin(store, record, request))
     tell = None if progress is None else partial(progress.update, "looking")
-    summary, found = survey_undo(journal, record, store, limits, request.at, tell)
+    survey = partial(survey_undo, journal, record, store, limits, request.at, tell)
+    summary, found = survey()
     asking = _Asking(request, record, stack, tuple(t.path for t in summary.trees))
     users = asking.users()
     still = who_stands_still(users, live=request.live, silent=asking.silent)
+    proposal = Proposal(
+        act=Act.UNDO,
+        what=record.id,
+        summary=summary,
+        command=_command(record, request),
+        pauses=still if isinstance(still, tuple) else (),
+        live=still if isinstance(still, str) else "",
+        names=names_in(collector, summary),
+        already=found.already,
+        changed=found.left,
+    )
+
+    def again() -> Proposal:
+        """The same once more, with what was just being written and now stands still."""
+        summary, found = survey()
+        return replace(proposal, summary=summary, already=found.already, changed=found.left)
+
+    busy = any(each.reason is Reason.FRESH for each in found.left)
     return Prepared(
-        proposal=Proposal(
-            act=Act.UNDO,
-            what=record.id,
-            summary=summary,
-            command=_command(record, request),
-            pauses=still if isinstance(still, tuple) else (),
-            live=still if isinstance(still, str) else "",
-            names=names_in(collector, summary),
-            already=found.already,
-            changed=found.left,
-        ),
+        proposal=proposal,
         journal=journal,
         store=store,
         collector=collector,
         limits=limits,
         find_users=asking.users,
         live=request.live,
+        again=again if busy else None,
     )
 
 

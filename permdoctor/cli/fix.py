@@ -185,6 +185,7 @@ def carry_out(prepared: Prepared, *, yes: bool, form: str) -> int:
         return options.FINDINGS
     with ProgressBar(total=proposal.summary.count) as bar:
         result = prepared.apply(bar)
+    proposal = prepared.proposal  # an undo looks again when everybody stands still
     show(proposal, result, form)
     if result.signal:
         return 128 + result.signal

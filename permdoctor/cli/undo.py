@@ -75,7 +75,7 @@ def command(
     with ExitStack() as stack:
         with ProgressBar() as bar:
             prepared = stack.enter_context(undoing(request, bar))
-        if dry_run or prepared.proposal.is_empty:
+        if dry_run or (prepared.proposal.is_empty and prepared.again is None):
             show(prepared.proposal, None, form)
             return shown_status(prepared.proposal)
         return carry_out(prepared, yes=yes, form=form)

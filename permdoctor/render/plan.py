@@ -32,7 +32,7 @@ REASONS: Final = {
     Reason.FLAGS: "immutable or append-only; chattr -i -a ends that",
     Reason.OTHER_MOUNT: "on another mount",
     Reason.LOST_FOUND: "lost+found is for fsck alone",
-    Reason.FRESH: "being changed just now",
+    Reason.FRESH: "being written just now; repair them when nobody writes",
     Reason.UNREADABLE: "cannot be read",
     Reason.TOO_LARGE: "their ACLs are too large",
     Reason.CHANGED: "changed since",

@@ -367,12 +367,14 @@ def test_who_was_paused_before_stays_so(
     assert "paused" not in run("history", "show", id_).out, "nor would it be resumed after a crash"
 
 
-def test_who_is_paused_by_somebody_else_meanwhile_stays_so(writer: Writer, dockerd: Engine) -> None:
+def test_who_is_paused_by_somebody_else_meanwhile_stays_so(
+    writer: Writer, dockerd: Engine, folder: Path
+) -> None:
     users = users_of((client(dockerd),), (os.fsencode(writer.source),))
     assert [u.must_pause for u in users] == [True]
     dockerd.docker("pause", writer.box.id)
     about = About(kind="repair", host="", started=0.0, roots=())
-    with Store.scratch(about) as journal:
+    with Store(str(folder / "state")).begin(about) as journal:
         while_paused(journal, users, Standstill(), lambda: None)
     assert writer.paused
 
@@ -403,6 +405,19 @@ def test_who_uses_a_tree_whatever_it_is_called(lab: Lab, dockerd: Engine, boxes:
     }
     dockerd.docker("rm", "-f", boxes.pop(4).id)
     dockerd.docker("volume", "rm", "bound")
+
+
+def test_an_undo_reaches_what_is_written_all_the_time(writer: Writer, run: Run) -> None:
+    """While it is planned the log is never at rest; when everybody stands still it is."""
+    os.chown(writer.source / "log", 0, 0)
+    writer.box.engine.docker("pause", writer.box.id)
+    assert run(*to(writer)).status == 0
+    writer.box.engine.docker("unpause", writer.box.id)
+    assert (writer.source / "log").stat().st_uid == 1001
+    assert writer.grows()
+    done = run("undo", "--last", "--yes")
+    assert done.status == 0, done.out
+    assert (writer.source / "log").stat().st_uid == 0
 
 
 # -- interrupted -----------------------------------------------------------------------------
@@ -460,7 +475,8 @@ def test_a_signal_ends_it_in_order(name: str, status: int, writer: Writer, run: 
     assert "permdoctor undo " in done.stdout
     assert not writer.paused
     assert run("codes", "PD101").err == "", "nothing is left to be told"
-    assert run("undo", "--last", "--yes").status == 0
+    undone = run("undo", "--last", "--yes")
+    assert undone.status == 0, undone.out
     assert {p.stat().st_uid for p in writer.source.rglob("*")} == {0}
 
 

@@ -115,7 +115,7 @@ def _through_its_eyes(
     where: Where,
     subjects: tuple[Subject, ...],
 ) -> tuple[BindFacts, ...]:
-    ours = machine.own_mountinfo()
+    ours = machine.host_mountinfo()
     found = []
     for target, requested, mounted in mounts_of(container.mounts, mounts):
         if mounted is None:

@@ -54,7 +54,7 @@ def users_of(engines: Sequence[Engine], roots: Sequence[bytes]) -> tuple[User, .
 
     Raises ``CannotCheckError`` where an engine does not answer.
     """
-    ours = machine.own_mountinfo()
+    ours = machine.host_mountinfo()
     places = [p for r in roots if (p := _place(ours, r)) is not None]
     within = cgroup_container_id(machine.read_text("/proc/self/cgroup"))
     return tuple(u for e in engines for u in _of_engine(e, roots, places, within))

@@ -14,12 +14,27 @@ from permdoctor.kernel.mountinfo import MountInfo
 _LIMIT = 1 << 20
 
 
-def own_mountinfo() -> tuple[MountInfo, ...]:
-    """The mounts of our own namespace: the host's, when run on the host.
+FIRST = 1
+"""The process whose mounts are the host's."""
+
+
+def has_own_mounts() -> bool:
+    """Whether our mount namespace is not the host's: a hardened service has one in which most is
+    read-only and some is hidden.  Where we may not know (no ptrace access to process 1) it is.
+    """
+    try:
+        host = os.stat(f"/proc/{FIRST}/ns/mnt").st_ino
+        return os.stat("/proc/self/ns/mnt").st_ino != host
+    except OSError:
+        return False
+
+
+def host_mountinfo() -> tuple[MountInfo, ...]:
+    """The host's mounts.
 
     Raises ``CannotCheckError`` where /proc does not tell: no mounts would be a lie.
     """
-    return read_mountinfo(os.getpid())
+    return read_mountinfo(FIRST if has_own_mounts() else os.getpid())
 
 
 def selinux_enforcing() -> bool:

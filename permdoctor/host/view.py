@@ -19,8 +19,7 @@ from msgspec.structs import replace
 from permdoctor.diagnosis.facts import Walk
 from permdoctor.errors import CannotCheckError, UsageError
 from permdoctor.host import acl as acl_xattr
-from permdoctor.host import inodes, mounts, syscalls
-from permdoctor.host.machine import own_mountinfo
+from permdoctor.host import inodes, machine, mounts, syscalls
 from permdoctor.host.process import Proc
 from permdoctor.host.procfs import userns_of
 from permdoctor.host.walker import IN_ROOT, Walker, cannot
@@ -33,7 +32,8 @@ from permdoctor.kernel.walk import Hop
 
 
 class View:
-    """The filesystem as a process sees it (``of_process``), or as we do (``of_host``).
+    """The filesystem as a process sees it (``of_process``), as the host's first process does
+    (``of_host``), or as we do ourselves (``ours``).
 
     Holds descriptors: close it, or use it as a context manager.  All calls that touch a
     filesystem may block on one that does not answer; ``deadline.Giveup`` is for that.
@@ -48,7 +48,7 @@ class View:
         self._mounts: tuple[MountInfo, ...] | None = None
         self._by_id: dict[int, Mount] = {}
         self._owner: UserNs | None = None
-        self._ours: tuple[MountInfo, ...] | None = None
+        self._host_mounts: tuple[MountInfo, ...] | None = None
 
     @classmethod
     def of_process(cls, pid: int, start: int | None = None) -> View:
@@ -68,7 +68,14 @@ class View:
 
     @classmethod
     def of_host(cls) -> View:
-        """Our own root."""
+        """The host's root, also for a service that has mounts of its own.  Raises ``ProcessGone``
+        and ``NotPermitted`` where there is no way to it.
+        """
+        return cls.of_process(machine.FIRST) if machine.has_own_mounts() else cls.ours()
+
+    @classmethod
+    def ours(cls) -> View:
+        """Our own root, with our own mounts: where what we open is opened."""
         proc = Proc(os.getpid())
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         return cls(root_fd=root, proc=proc, userns=INITIAL, mnt_ns=None)
@@ -94,11 +101,11 @@ class View:
         return self._mounts
 
     @property
-    def our_mounts(self) -> tuple[MountInfo, ...]:
-        """``own_mountinfo``, read once."""
-        if self._ours is None:
-            self._ours = own_mountinfo()
-        return self._ours
+    def host_mounts(self) -> tuple[MountInfo, ...]:
+        """``host_mountinfo``, read once."""
+        if self._host_mounts is None:
+            self._host_mounts = machine.host_mountinfo()
+        return self._host_mounts
 
     # --- paths ---
 
@@ -192,7 +199,7 @@ class View:
     def _unlisted(self, fd: int, dev: int, *, acls: bool) -> Mount:
         """The mount above a chroot is not in the process's mountinfo, its superblock may be."""
         device = (os.major(dev), os.minor(dev))
-        listed = (*self.mounts, *self.our_mounts)
+        listed = (*self.mounts, *self.host_mounts)
         like = next((m for m in listed if (m.major, m.minor) == device), None)
         userns = INITIAL if like is None else self._superblock_userns(like)
         return mounts.mount_of_fd(fd, like, userns, acls)
@@ -206,7 +213,7 @@ class View:
             return INITIAL
         if self._owner is None:
             self._owner = self._mnt_ns_owner()
-        ours = frozenset((m.major, m.minor) for m in self.our_mounts)
+        ours = frozenset((m.major, m.minor) for m in self.host_mounts)
         return mounts.superblock_userns(info, ours, self._owner)
 
     def _mnt_ns_owner(self) -> UserNs:

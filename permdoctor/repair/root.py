@@ -71,7 +71,7 @@ def open_root(path: bytes, *, expected: Identity = (0, 0), asked: Asked) -> Open
                 f"{printable(path)} is neither a directory nor a regular file",
                 hint="sockets, devices and FIFOs are never changed",
             )
-        with View.of_host() as view:
+        with View.ours() as view:
             mount = view.mount_of_fd(fd, st)
             _refuse_mount(path, mount, force=asked.force)
             below = mountpoints_below(view, path, st.mnt_id)

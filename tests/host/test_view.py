@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
 import socket
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -414,3 +416,51 @@ def test_the_mount_above_a_chroot(tmpfs: Path) -> None:
     with cell(below) as pid, View.of_process(pid) as view:
         assert b"/" not in [m.mountpoint for m in view.mounts]
         assert mount_at(view, b"/").sb.fstype == "tmpfs"
+
+
+# --- the host, seen from a mount namespace of our own ---
+
+ELSEWHERE = """
+import json, os, subprocess, sys
+from permdoctor.host import machine, syscalls
+from permdoctor.host.view import View
+path = os.fsencode(sys.argv[1])
+machine.FIRST = os.getppid()
+before = machine.has_own_mounts()
+syscalls.unshare(syscalls.CLONE_NEWNS)
+for command in sys.argv[2:]:
+    subprocess.run(command, shell=True, check=True)
+def of(view):
+    with view:
+        walk = view.walk(path)
+        return None if walk.object is None else [walk.ino, walk.object.mount.read_only]
+mounted = path in {m.mountpoint for m in machine.host_mountinfo()}
+print(json.dumps([before, machine.has_own_mounts(), of(View.of_host()), of(View.ours()), mounted]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("commands", "ours"),
+    [
+        pytest.param(["mount --bind {0} {0}", "mount -o remount,bind,ro {0}"], True, id="ro"),
+        pytest.param(["mount -t tmpfs -o mode=0 none {0}/.."], None, id="hidden"),
+    ],
+)
+def test_a_service_with_mounts_of_its_own_sees_the_hosts(
+    tmp_path: Path, commands: list[str], ours: bool | None
+) -> None:
+    """As systemd's ProtectSystem=strict and PrivateTmp=yes make them."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: a mount namespace")
+    path = tmp_path / "a" / "b"
+    path.mkdir(parents=True)
+    private = ["mount --make-rprivate /", *(c.format(path) for c in commands)]
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, str(path), *private],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ino = path.stat().st_ino
+    seen = None if ours is None else [ino, ours]
+    assert json.loads(done.stdout) == [False, True, [ino, False], seen, False]

@@ -4,8 +4,9 @@ An alert fires there until its ``endsAt``: what still fires is sent again every 
 with an ``endsAt`` of three and a half times that, so that two lost rounds do no harm and a service
 that is gone for good is noticed.  Several URLs are the members of a cluster, which agree among
 themselves on who notifies but not on alerts: each is sent everything, at the same time, and one
-that took it is enough.  Labels identify an alert there, so they hold what is in the fingerprint;
-sentences are annotations.
+that took it is enough.  Labels identify an alert there: they hold what is in the fingerprint, and
+the severity, because people are chosen by it; what becomes more severe is another alert there, and
+the milder one ends with its ``endsAt``.  Sentences are annotations.
 """
 
 from __future__ import annotations

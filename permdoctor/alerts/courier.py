@@ -4,7 +4,8 @@
   for.  A delivery that failed is tried again after those that were tried less often, so that one
   that the sink cannot digest does not hold up the others; deliveries are never given up for having
   been tried often.
-- A sink that refuses an alert (``UndeliverableError``) does not get it, nor its resolve.
+- A sink that refuses an alert (``UndeliverableError``) does not get it, nor its resolve, unless it
+  took the same one with another severity.
 - What is old and over is not told: if the problem is gone (its resolve waits), the sink cannot
   have heard of it, and it was found more than ``STALE`` seconds ago, then nobody is called out of
   bed for it, and neither of the two is sent.  After a shorter absence the sink hears both.
@@ -80,7 +81,7 @@ class Courier:
             return self._resend(now)
         self._not_yet = {n: at for n, at in self._not_yet.items() if at > now}
         found = self._store.next(self.sink.name, self.sink.batch, self._not_yet)
-        if stale := [d for d in found if d.over and not d.attempts and wall - d.told > STALE]:
+        if stale := [d for d in found if d.over and wall - d.told > STALE]:
             self._drop_stale(stale)
             return 0.0
         if not found:

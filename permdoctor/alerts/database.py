@@ -20,26 +20,31 @@ _BUSY_SECONDS: Final = 10.0
 _SCHEMA: Final = """
 CREATE TABLE alert (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
+    episode TEXT NOT NULL UNIQUE,
     fingerprint TEXT NOT NULL,
-    started INTEGER NOT NULL,
-    firing TEXT NOT NULL,
-    resolved TEXT,
-    UNIQUE (fingerprint, started)
+    severity INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    resolved INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX open_alerts ON alert (fingerprint) WHERE resolved IS NULL;
+CREATE INDEX firing ON alert (fingerprint) WHERE resolved = 0;
 CREATE TABLE delivery (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
     sink TEXT NOT NULL,
     alert INTEGER NOT NULL REFERENCES alert (n) ON DELETE CASCADE,
     fingerprint TEXT NOT NULL,
     status TEXT NOT NULL,
+    severity INTEGER NOT NULL,
+    text TEXT NOT NULL,
     told REAL NOT NULL,
     state INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (alert, sink, status)
+    UNIQUE (alert, sink, status, severity)
 );
 CREATE INDEX waiting ON delivery (sink, attempts, n) WHERE state = 0;
 CREATE INDEX chain ON delivery (sink, fingerprint, n) WHERE state = 0;
+"""
+"""An ``alert`` is an episode, with the newest text of its firing; a ``delivery`` is one thing to
+tell one sink.  ``state``: 0 waits, 1 was sent, 2 was dropped.
 """
 
 

@@ -43,12 +43,14 @@ Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 
 
 class Url(Struct, frozen=True, kw_only=True):
-    """Where to.  ``target`` is path and query as they go on the wire, and may be a secret."""
+    """Where to.  ``target`` is path and query as they go on the wire, which
+    hold the key of many a service.
+    """
 
     secure: bool
     host: str
     port: int
-    target: str
+    target: Secret
 
     @property
     def shown(self) -> str:
@@ -85,7 +87,7 @@ def parse_url(text: str, what: str) -> Url:
         secure=secure,
         host=host,
         port=port if port is not None else (443 if secure else 80),
-        target=quote(target, safe=_SAFE),
+        target=Secret(quote(target, safe=_SAFE)),
     )
 
 
@@ -150,7 +152,7 @@ def _request(url: Url, body: bytes, headers: Mapping[str, str]) -> bytes:
         **headers,
     }
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    return f"POST {url.target} HTTP/1.1\r\n{head}\r\n".encode("ascii")
+    return f"POST {url.target.reveal()} HTTP/1.1\r\n{head}\r\n".encode("ascii")
 
 
 def _connected(url: Url, deadline: float, context: ssl.SSLContext | None) -> socket.socket:

@@ -79,7 +79,8 @@ class Outbox:
 
     def tell(self, alert: Alert) -> None:
         """Durable when it returns; waits for no sink.  The same ``alert.id`` twice is one; its
-        newest text is what is sent again.  Raises ``CannotCheckError`` if it cannot be written.
+        newest text is what is resent and restored.  Raises ``CannotCheckError`` if it cannot be
+        written.
         """
         try:
             told = self._store.tell(alert, self._clock())

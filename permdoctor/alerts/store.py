@@ -1,17 +1,16 @@
 """What people have been told and what is still on its way, in one sqlite3 file.
 
-``alert`` has a row for each episode, ``delivery`` one for each sink and status that it has to be
-told.  Invariants:
+Invariants:
 
 - ``tell`` is one transaction, on disk (WAL, synchronous=FULL) when it returns.  What the couriers
   note is on disk with the next of those: a power cut may make them tell something again, under the
-  same ``Alert.id``, and a killed process does not even that, but for what it was just sending.
-- A sink is told of a resolve if, and only if, it was or will be told of the firing.
+  same ``Alert.id``; after a kill that is only what was just being sent.
+- A sink is told of a resolve if, and only if, it was or will be told of a firing of that episode.
 - Deliveries of one fingerprint to one sink leave in the order in which they were told: the next is
   not taken before the one before it has arrived or was dropped.
 - Bounded: ``MAX_FIRING`` alerts, ``MAX_WAITING`` deliveries a sink, ``KEPT`` resolved alerts.
 
-Nothing here waits, and no clock is read.
+Nothing here waits for a sink, and no clock is read.  Thread-safe.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class Told(Struct, frozen=True, kw_only=True):
 
 class Delivery(Struct, frozen=True, kw_only=True):
     """One alert for one sink.  ``told`` is when, in seconds since the epoch; ``attempts`` how often
-    it was tried; ``over`` that its resolve waits behind it.
+    it was tried.  ``over``: the problem is gone, and the sink cannot have heard of it.
     """
 
     n: int
@@ -69,9 +68,12 @@ class Delivery(Struct, frozen=True, kw_only=True):
 
 
 class Store:
-    """Thread-safe.  ``sinks`` are those that are told; what waits for others is forgotten."""
+    """``sinks`` are those that are told; what waits for others is ``forgotten``."""
 
     def __init__(self, file: str, sinks: tuple[Sink, ...], *, now: float) -> None:
+        """Opens a prepared file.  A sink is told at the start of what fires and it has not heard:
+        it may be new, or have refused it.  Raises ``sqlite3.Error``.
+        """
         self._sinks = {sink.name: sink for sink in sinks}
         self._lock = threading.Lock()
         self._closed = False
@@ -82,10 +84,9 @@ class Store:
         self._quick = connect(file, synchronous="NORMAL")
         with self._writing(self._durable) as db:
             self.forgotten = self._forget_other_sinks(db)
-            for n, fingerprint, text in rows_of(
-                db, "SELECT n, fingerprint, firing FROM alert WHERE resolved IS NULL"
-            ):
-                self._deliver(db, n, fingerprint, _alert(text), now, again=True)
+            for n, text in rows_of(db, "SELECT n, text FROM alert WHERE resolved = 0"):
+                self._deliver(db, n, alert := _alert(text), now)
+                self._deliver_again(db, n, alert, now)
             self._waiting |= dict(
                 rows_of(db, "SELECT sink, count(*) FROM delivery WHERE state = 0 GROUP BY sink")
             )
@@ -97,14 +98,14 @@ class Store:
             self._durable.close()
 
     def tell(self, alert: Alert, now: float) -> Told:
-        """Keep it for everybody."""
+        """Keep it for everybody.  ``now`` is since the epoch."""
         with self._writing(self._durable) as db:
             if alert.status is AlertStatus.RESOLVED:
                 self._resolve(db, alert, now)
             elif not self._fire(db, alert, now):
                 return Told(refused=True)
             evicted = tuple(
-                (name, self._make_room(db, name))
+                (name, self._drop(db, name, room.oldest(db, name, self._busy[name])))
                 for name, waiting in self._waiting.items()
                 if waiting > MAX_WAITING
             )
@@ -112,7 +113,7 @@ class Store:
 
     def firing(self) -> tuple[Alert, ...]:
         with self._reading() as db:
-            rows = rows_of(db, "SELECT firing FROM alert WHERE resolved IS NULL ORDER BY n")
+            rows = rows_of(db, "SELECT text FROM alert WHERE resolved = 0 ORDER BY n")
             return tuple(_alert(text) for (text,) in rows)
 
     def firing_at(self, sink: str) -> tuple[Alert, ...]:
@@ -120,8 +121,8 @@ class Store:
         with self._reading() as db:
             rows = rows_of(
                 db,
-                "SELECT firing FROM alert JOIN delivery ON alert.n = delivery.alert"
-                " WHERE resolved IS NULL AND sink = ? AND state = ? ORDER BY alert.n",
+                "SELECT text FROM alert a WHERE resolved = 0 AND EXISTS (SELECT 1 FROM delivery d"
+                " WHERE d.alert = a.n AND d.sink = ? AND d.state = ?) ORDER BY a.n",
                 (sink, _SENT),
             )
             return tuple(_alert(text) for (text,) in rows)
@@ -136,7 +137,9 @@ class Store:
         """
         with self._reading() as db:
             rows = db.execute(
-                "SELECT d.n, d.status, d.told, d.attempts, a.firing, a.resolved"
+                "SELECT d.n, d.text, d.told, d.attempts, d.status = 'firing' AND a.resolved = 1"
+                "  AND NOT EXISTS (SELECT 1 FROM delivery f WHERE f.alert = d.alert"
+                "  AND f.sink = d.sink AND f.status = 'firing' AND (f.state = 1 OR f.attempts > 0))"
                 " FROM delivery d JOIN alert a ON a.n = d.alert"
                 " WHERE d.sink = ?1 AND d.state = 0 AND NOT EXISTS ("
                 "  SELECT 1 FROM delivery e WHERE e.sink = ?1 AND e.state = 0"
@@ -145,15 +148,15 @@ class Store:
                 (sink,),
             )
             found: list[Delivery] = []
-            for n, status, told, attempts, firing, resolved in rows:
+            for n, text, told, attempts, over in rows:
                 if len(found) == limit:
                     break
-                if n in not_yet:
-                    continue
-                is_firing = status == AlertStatus.FIRING
-                alert = _alert(firing if is_firing else resolved)
-                over = is_firing and resolved is not None
-                found.append(Delivery(n=n, alert=alert, told=told, attempts=attempts, over=over))
+                if n not in not_yet:
+                    found.append(
+                        Delivery(
+                            n=n, alert=_alert(text), told=told, attempts=attempts, over=bool(over)
+                        )
+                    )
             return found
 
     def begin(self, sink: str, deliveries: Iterable[Delivery]) -> list[Delivery]:
@@ -178,45 +181,45 @@ class Store:
             self._note(db, sink, [d.n for d in deliveries], _SENT)
 
     def drop(self, sink: str, deliveries: Iterable[Delivery]) -> None:
-        """Not to be told; nor is the resolve that waits for a firing among them."""
+        """Not to be told; nor are the resolves of which the sink then knows no firing."""
         with self._writing(self._quick) as db:
             self._busy[sink] = frozenset()
-            ns = [d.n for d in deliveries]
-            self._note(db, sink, [*ns, *room.resolves_of(db, ns)], _DROPPED)
+            self._drop(db, sink, [d.n for d in deliveries])
 
     # --- inside a transaction ---
 
     def _fire(self, db: sqlite3.Connection, alert: Alert, now: float) -> bool:
-        fingerprint, started = alert.problem.fingerprint, _key(alert)
-        row = one(
-            db,
-            "SELECT n, resolved FROM alert WHERE fingerprint = ? AND started = ?",
-            (fingerprint, started),
+        """A new episode, one that became more severe, or what is known already."""
+        known = one(
+            db, "SELECT n, severity, resolved FROM alert WHERE episode = ?", (alert.episode,)
         )
-        if row is None:
-            self._end_episode_before(db, alert, now)
-            (firing,) = one(db, "SELECT count(*) FROM alert WHERE resolved IS NULL") or (0,)
-            if firing >= MAX_FIRING:
-                return False
-            added = db.execute(
-                "INSERT INTO alert (fingerprint, started, firing) VALUES (?, ?, ?)",
-                (fingerprint, started, _text(alert)),
+        if known is not None:
+            n, severity, resolved = known
+            if resolved or alert.severity < severity:
+                return True
+            db.execute(
+                "UPDATE alert SET severity = ?, text = ? WHERE n = ?",
+                (int(alert.severity), _text(alert), n),
             )
-            assert added.lastrowid is not None
-            n = added.lastrowid
-        elif row[1] is not None:
+            self._deliver(db, n, alert, now)
             return True
-        else:
-            n = row[0]
-            db.execute("UPDATE alert SET firing = ? WHERE n = ?", (_text(alert), n))
-        self._deliver(db, n, fingerprint, alert, now)
+        self._end_episode_before(db, alert, now)
+        (firing,) = one(db, "SELECT count(*) FROM alert WHERE resolved = 0") or (0,)
+        if firing >= MAX_FIRING:
+            return False
+        added = db.execute(
+            "INSERT INTO alert (episode, fingerprint, severity, text) VALUES (?, ?, ?, ?)",
+            (alert.episode, alert.problem.fingerprint, int(alert.severity), _text(alert)),
+        )
+        assert added.lastrowid is not None
+        self._deliver(db, added.lastrowid, alert, now)
         return True
 
     def _end_episode_before(self, db: sqlite3.Connection, alert: Alert, now: float) -> None:
         """A problem fires once at a time."""
         for (text,) in rows_of(
             db,
-            "SELECT firing FROM alert WHERE fingerprint = ? AND resolved IS NULL",
+            "SELECT text FROM alert WHERE fingerprint = ? AND resolved = 0",
             (alert.problem.fingerprint,),
         ):
             before = _alert(text)
@@ -224,52 +227,42 @@ class Store:
             self._resolve(db, replace(before, status=AlertStatus.RESOLVED, ended=ended), now)
 
     def _resolve(self, db: sqlite3.Connection, alert: Alert, now: float) -> None:
-        row = one(
-            db,
-            "SELECT n FROM alert WHERE fingerprint = ? AND started = ? AND resolved IS NULL",
-            (alert.problem.fingerprint, _key(alert)),
-        )
-        if row is None:
+        firing = one(db, "SELECT n FROM alert WHERE episode = ? AND resolved = 0", (alert.episode,))
+        if firing is None:
             return
-        db.execute("UPDATE alert SET resolved = ? WHERE n = ?", (_text(alert), row[0]))
+        db.execute("UPDATE alert SET resolved = 1 WHERE n = ?", firing)
         for (sink,) in rows_of(
             db,
-            "SELECT sink FROM delivery WHERE alert = ? AND status = ? AND state != ?",
-            (row[0], AlertStatus.FIRING, _DROPPED),
+            "SELECT DISTINCT sink FROM delivery WHERE alert = ? AND state != ?",
+            (firing[0], _DROPPED),
         ):
-            self._add(db, sink, row[0], alert, now)
+            self._add(db, sink, firing[0], alert, now)
         self._resolves += 1
         if self._resolves % CLEANED == 0:
             room.forget_resolved(db, KEPT)
 
-    def _deliver(
-        self,
-        db: sqlite3.Connection,
-        n: int,
-        fingerprint: str,
-        alert: Alert,
-        now: float,
-        *,
-        again: bool = False,
-    ) -> None:
-        """To every sink that wants it and has none yet.  ``again``: also where it was dropped."""
+    def _deliver(self, db: sqlite3.Connection, n: int, alert: Alert, now: float) -> None:
+        """To every sink that wants it and has not got it."""
         for sink in self._sinks.values():
-            if alert.severity < sink.min_severity:
-                continue
-            if again:
-                db.execute(
-                    "UPDATE delivery SET state = 0, told = ?, attempts = 0"
-                    " WHERE alert = ? AND sink = ? AND state = ?",
-                    (now, n, sink.name, _DROPPED),
-                )
-            self._add(db, sink.name, n, alert, now)
+            if alert.severity >= sink.min_severity:
+                self._add(db, sink.name, n, alert, now)
+
+    def _deliver_again(self, db: sqlite3.Connection, n: int, alert: Alert, now: float) -> None:
+        """Where it was dropped."""
+        db.execute(
+            "UPDATE delivery SET state = ?, told = ?, attempts = 0"
+            " WHERE alert = ? AND severity = ? AND state = ?",
+            (_WAITING, now, n, int(alert.severity), _DROPPED),
+        )
 
     def _add(self, db: sqlite3.Connection, sink: str, n: int, alert: Alert, now: float) -> None:
         added = db.execute(
-            "INSERT OR IGNORE INTO delivery (sink, alert, fingerprint, status, told)"
-            " VALUES (?, ?, ?, ?, ?)",
-            (sink, n, alert.problem.fingerprint, alert.status, now),
-        )
+            "INSERT OR IGNORE INTO delivery"
+            " (sink, alert, fingerprint, status, severity, text, told)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (sink, n, alert.problem.fingerprint, alert.status, int(alert.severity), _text(alert),
+             now),
+        )  # fmt: skip
         self._waiting[sink] += added.rowcount
 
     def _forget_other_sinks(self, db: sqlite3.Connection) -> tuple[str, ...]:
@@ -280,13 +273,18 @@ class Store:
             db.execute("DELETE FROM delivery WHERE sink = ?", (name,))
         return gone
 
-    def _make_room(self, db: sqlite3.Connection, sink: str) -> int:
-        return self._note(db, sink, room.oldest(db, sink, self._busy[sink]), _DROPPED)
+    def _drop(self, db: sqlite3.Connection, sink: str, ns: list[int]) -> int:
+        dropped = self._note(db, sink, ns, _DROPPED)
+        return dropped + self._note(db, sink, room.orphans(db, ns), _DROPPED)
 
     def _note(self, db: sqlite3.Connection, sink: str, ns: list[int], state: int) -> int:
-        ended = db.executemany(
-            "UPDATE delivery SET state = ? WHERE n = ? AND state = 0", [(state, n) for n in ns]
-        ).rowcount
+        """How many of them waited."""
+        ended = sum(
+            db.execute(
+                "UPDATE delivery SET state = ? WHERE n = ? AND state = ?", (state, n, _WAITING)
+            ).rowcount
+            for n in ns
+        )
         self._waiting[sink] -= ended
         return ended
 
@@ -313,11 +311,6 @@ class Store:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
-
-
-def _key(alert: Alert) -> int:
-    """As in ``Alert.id``."""
-    return int(alert.started * 1000)
 
 
 def _text(alert: Alert) -> str:

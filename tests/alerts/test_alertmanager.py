@@ -1,0 +1,178 @@
+"""A real Alertmanager: what it shows after firing, resend and resolve."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from permdoctor import config
+from permdoctor.alerts import alertmanager
+from permdoctor.alerts.alert import Alert
+from permdoctor.alerts.sink import RetryError, Sink, UndeliverableError, sinks_of
+from permdoctor.diagnosis.report import Severity
+from tests.lab.needs import MissingError, need_tools
+
+from .build import STARTED, alert, resolved
+from .receiver import answer, receiving
+
+QUIET = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n"
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(directory: Path) -> Iterator[str]:
+    """An Alertmanager's URL."""
+    try:
+        need_tools("prometheus-alertmanager")
+    except MissingError as e:
+        pytest.skip(str(e))
+    (directory / "config.yml").write_text(QUIET)
+    port = _free_port()
+    with subprocess.Popen(
+        ["prometheus-alertmanager", f"--config.file={directory}/config.yml",
+         f"--storage.path={directory}", f"--web.listen-address=127.0.0.1:{port}",
+         "--cluster.listen-address="],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait_ready(url, process)
+            yield url
+        finally:
+            process.kill()
+
+
+def _wait_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"{url}/-/ready", timeout=1).close()
+            return
+        time.sleep(0.05)
+    pytest.fail("Alertmanager does not start")
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running(tmp_path_factory.mktemp("alertmanager")) as at:
+        yield at
+
+
+def shown(url: str, of: Alert) -> dict[str, Any] | None:
+    """What its API shows of an alert; it forgets resolved ones at once."""
+    with urllib.request.urlopen(f"{url}/api/v2/alerts", timeout=5) as found:
+        for each in json.load(found):
+            if each["annotations"].get("fingerprint") == of.problem.fingerprint:
+                return dict(each)
+    return None
+
+
+def sink_at(*urls: str, resend: float = 60.0) -> Sink:
+    (sink,) = sinks_of([config.Alertmanager(urls=urls, resend_seconds=resend)], {})
+    return sink
+
+
+def _epoch(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def test_firing_resend_resolve(url: str) -> None:
+    sink, of = sink_at(url), alert(11)
+    assert sink.resend == 60
+    before = time.time()
+    sink.send([of])
+    first = shown(url, of)
+    assert first is not None
+    assert first["labels"] == {
+        "alertname": "PermdoctorWriteRefused", "code": "PD101", "severity": "error",
+        "host": "gpu-1", "engine": "unix:///var/run/docker.sock", "container": "trainer-11",
+        "target": "/data",
+    }  # fmt: skip
+    assert first["annotations"]["summary"] == of.title
+    assert first["annotations"]["remedies"] == of.remedies[0]
+    assert first["status"]["state"] == "active"
+    assert _epoch(first["startsAt"]) == STARTED
+    assert 3 * 60 <= _epoch(first["endsAt"]) - before <= 4 * 60
+    time.sleep(0.05)
+    sink.send([of])
+    again = shown(url, of)
+    assert again is not None
+    assert again["fingerprint"] == first["fingerprint"]
+    assert _epoch(again["endsAt"]) > _epoch(first["endsAt"])
+    sink.send([resolved(of, time.time())])
+    assert shown(url, of) is None
+
+
+def test_what_is_not_sent_again_ends(url: str) -> None:
+    """A service that is gone for good leaves nothing that fires for ever."""
+    of = alert(12)
+    sink_at(url, resend=0.1).send([of])
+    assert shown(url, of) is not None
+    deadline = time.monotonic() + 5
+    while shown(url, of) is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_highest_severity_and_no_target(url: str) -> None:
+    of = alert(13, severity=Severity.WARNING, detail=(), remedies=(), host_path="")
+    from msgspec.structs import replace
+
+    of = replace(of, problem=replace(of.problem, target="", code="PD999"))
+    sink_at(url).send([of])
+    got = shown(url, of)
+    assert got is not None
+    assert got["labels"]["severity"] == "warning"
+    assert "target" not in got["labels"]
+
+
+def test_many_at_once(url: str) -> None:
+    many = [alert(n) for n in range(100, 164)]
+    sink_at(url).send(many)
+    assert all(shown(url, of) for of in many)
+
+
+def test_each_member_of_a_cluster_is_told(url: str, tmp_path: Path) -> None:
+    of = alert(14)
+    with running(tmp_path) as other, receiving(answer(500)) as broken:
+        sink_at(url, broken.url, f"{other}/").send([of])
+        assert shown(url, of) is not None
+        assert shown(other, of) is not None
+        assert len(broken.requests) == 1
+
+
+def test_members_do_not_wait_for_each_other() -> None:
+    with (
+        receiving(lambda _: time.sleep(0.6)) as slow,
+        receiving(lambda _: time.sleep(0.6)) as slow_too,
+        receiving() as quick,
+    ):
+        urls = tuple(alertmanager.http.parse_url(r.url, "") for r in (slow, slow_too, quick))
+        begun = time.monotonic()
+        alertmanager.AlertmanagerSink(name="a", urls=urls, timeout=0.3).send([alert()])
+        assert time.monotonic() - begun < 0.55
+        assert len(quick.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("statuses", "raised"),
+    [((500, 503), RetryError), ((400, 500), RetryError), ((400, 400), UndeliverableError)],
+)
+def test_no_member_takes_it(statuses: tuple[int, int], raised: type[Exception]) -> None:
+    first, second = (receiving(answer(status)) for status in statuses)
+    with first as one, second as two, pytest.raises(raised):
+        sink_at(one.url, two.url).send([alert()])

@@ -1,0 +1,207 @@
+"""The outbox with its threads, its file, and its second process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from permdoctor.alerts.alert import Alert
+from permdoctor.alerts.outbox import Outbox
+from permdoctor.alerts.sink import RetryError, Sink
+from permdoctor.errors import CannotCheckError, UsageError
+
+from .build import Taker, alert, resolved
+
+
+def outbox(file: Path, *sinks: Sink, log: list[str] | None = None) -> Outbox:
+    def write(_level: str, event: str, _fields: Mapping[str, str]) -> None:
+        if log is not None:
+            log.append(event)
+
+    return Outbox(str(file), sinks, host="gpu-1", log=write)
+
+
+def until(done: Callable[[], bool], seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+class Stuck(Taker):
+    """Answers when it is let."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name)
+        self.go = threading.Event()
+        self.entered = threading.Event()
+
+    def send(self, alerts: object) -> None:
+        self.entered.set()
+        self.go.wait(20)
+        super().send(alerts)  # type: ignore[arg-type]
+
+
+def test_a_dead_sink_delays_no_other(tmp_path: Path) -> None:
+    dead, well = Stuck("dead"), Taker(name="well")
+    box = outbox(tmp_path / "o", dead, well)
+    box.start()
+    begun = time.monotonic()
+    for number in range(50):
+        box.tell(alert(number))
+    until(lambda: len(well.ids) == 50)
+    assert time.monotonic() - begun < 3
+    assert box.waiting() == {"dead": 50, "well": 0}
+    assert box.counters()["well"].sent == 50
+    begun = time.monotonic()
+    box.close(0.1)
+    assert time.monotonic() - begun < 1
+    dead.go.set()
+
+
+def test_what_waits_survives(tmp_path: Path) -> None:
+    away = Taker(failures=[RetryError("away")])
+    box = outbox(tmp_path / "o", away)
+    box.start()
+    box.tell(alert(1))
+    until(lambda: bool(away.calls))
+    box.tell(alert(2))
+    box.close(0.1)
+    sink = Taker()
+    box = outbox(tmp_path / "o", sink)
+    assert box.firing() == (alert(1), alert(2))
+    box.start()
+    until(lambda: len(sink.ids) == 2)
+    box.tell(resolved(alert(1)))
+    box.close(5)
+    assert sink.ids[-1] == resolved(alert(1)).id
+    box = outbox(tmp_path / "o", Taker())
+    assert box.firing() == (alert(2),)
+    assert box.waiting() == {"taker": 0}
+    box.close(0)
+
+
+def test_close_tells_what_it_can(tmp_path: Path) -> None:
+    sink = Taker()
+    box = outbox(tmp_path / "o", sink)
+    box.start()
+    for number in range(100):
+        box.tell(alert(number))
+    box.close(5)
+    assert len(sink.ids) == 100
+
+
+def test_an_alert_keeps_its_fingerprint(tmp_path: Path) -> None:
+    """Names that are no UTF-8 are part of it."""
+    of = replace(alert(), problem=replace(alert().problem, host="h\udc80\u00e9\0"))
+    box = outbox(tmp_path / "o")
+    box.tell(of)
+    box.close(0)
+    box = outbox(tmp_path / "o")
+    assert box.firing() == (of,)
+    assert box.firing()[0].id == of.id
+    box.close(0)
+
+
+def test_the_file_is_ours_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        box = outbox(tmp_path / "o", Taker())
+        box.tell(alert())
+        modes = {f.name: stat.S_IMODE(f.stat().st_mode) for f in tmp_path.iterdir()}
+        box.close(0)
+    finally:
+        os.umask(before)
+    assert set(modes) == {"o", "o-wal", "o-shm", "o.lock"}
+    assert set(modes.values()) == {0o600}
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    """Even while a child of a killed one lives on."""
+    code = (
+        "import os, sys, time\n"
+        "from permdoctor.alerts.outbox import Outbox\n"
+        f"box = Outbox({str(tmp_path / 'o')!r}, (), host='h')\n"
+        "os.fork() or time.sleep(60)\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE,
+                          start_new_session=True) as other:  # fmt: skip
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"ready\n"
+        try:
+            with pytest.raises(UsageError, match="in use by another process"):
+                outbox(tmp_path / "o")
+            other.kill()
+            other.wait()
+            outbox(tmp_path / "o").close(0)
+        finally:
+            os.killpg(other.pid, 9)
+
+
+@pytest.mark.parametrize("data", [b"not a database at all" * 100, None], ids=["other", "broken"])
+def test_a_damaged_file_is_set_aside(tmp_path: Path, data: bytes | None) -> None:
+    file, lines = tmp_path / "o", list[str]()
+    box = outbox(file)
+    for number in range(50):
+        box.tell(alert(number))
+    box.close(0)
+    whole = file.read_bytes()
+    file.write_bytes(data or whole[:4096] + b"\xff" * 8192 + whole[12288:])
+    box = outbox(file, log=lines)
+    assert lines == ["the outbox was damaged: set aside, begun anew"]
+    box.tell(alert())
+    assert box.firing() == (alert(),)
+    box.close(0)
+    assert (tmp_path / "o.damaged").exists()
+
+
+def test_a_newer_file_is_left_alone(tmp_path: Path) -> None:
+    outbox(tmp_path / "o").close(0)
+    with sqlite3.connect(tmp_path / "o") as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    for _ in range(2):
+        with pytest.raises(UsageError, match="newer permdoctor"):
+            outbox(tmp_path / "o")
+
+
+def test_nowhere_to_keep_it(tmp_path: Path) -> None:
+    with pytest.raises(CannotCheckError, match="No such file or directory"):
+        outbox(tmp_path / "none" / "o")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_no_room(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(small)], check=True)
+    try:
+        box = outbox(small / "o")
+        told = _tell_until_full(box)
+        assert 10 < len(told) < 1000
+        assert box.firing() == tuple(told)
+        box.close(0)
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def _tell_until_full(box: Outbox) -> list[Alert]:
+    told: list[Alert] = []
+    with contextlib.suppress(CannotCheckError):
+        for number in range(1000):
+            box.tell(alert(number))
+            told.append(alert(number))
+    return told

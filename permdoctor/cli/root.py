@@ -18,6 +18,7 @@ COMMANDS = {
     "history": "What was repaired and undone on this host.",
     "alert": "Try the sinks that people are told by.",
     "config": "The configuration: check, show, schema, init.",
+    "systemd": "The service's units: install, uninstall, status, drop-in.",
     "demo": "A throwaway container with a typical fault, diagnosed.  Needs no engine.",
     "codes": "The findings, and a page of text for each.",
     "completion": "The completion script for a shell.",

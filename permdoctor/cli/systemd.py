@@ -1,0 +1,147 @@
+"""``permdoctor systemd``: the service's units, and what they may do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from permdoctor.cli import options
+from permdoctor.cli.output import emit, note
+
+if TYPE_CHECKING:
+    from permdoctor.app.systemd.install import File, Installation
+
+EPILOG = """\b
+Examples:
+  permdoctor systemd install --now     write the units, enable the service and start it
+  permdoctor systemd drop-in           what the configuration needs beyond them
+  permdoctor systemd drop-in --write
+  systemctl enable --now permdoctor-check.timer     instead of the service: a check every hour
+
+\b
+Exit status:
+  0  done; with status: everything is as it should be
+  1  with status: something is not
+  2  a unit was edited, or others than root could change the program
+  3  could not
+"""
+
+dry_run_option = click.option("--dry-run", is_flag=True, help="Only show what would be done.")
+root_option = click.option(
+    "--root",
+    metavar="DIR",
+    default="/",
+    help="Where the machine's files are, if not at /: an image that is being made.",
+)
+
+
+@click.group(epilog=EPILOG)
+def command() -> None:
+    """Run permdoctor as a service of systemd: install, uninstall, status, drop-in.
+
+    Works from an installation with pipx or uv that only root can write to.  Asks nothing.
+    """
+
+
+@command.command()
+@click.option("--now", is_flag=True, help="Enable the service and start it.")
+@dry_run_option
+@root_option
+@options.config_option
+def install(now: bool, dry_run: bool, root: str, config_file: str | None) -> int:
+    """Write the units to /etc/systemd/system, with the path of this program.
+
+    What is there already as it should be is left alone; what was edited is not replaced.
+    """
+    from permdoctor.app.systemd import install as systemd
+
+    if now and (dry_run or root != "/"):
+        raise click.UsageError("--now cannot be combined with --dry-run or --root")
+    found = systemd.install(options.load_config(config_file), root=root, dry_run=dry_run)
+    _say_written(found.units, dry_run=dry_run)
+    if found.needs_drop_in and found.drop_in.found.value != "current":
+        note("permdoctor: the configuration needs more: permdoctor systemd drop-in --write")
+    if now:
+        systemd.start()
+        emit("started: permdoctor.service\n")
+    elif not dry_run:
+        note("permdoctor: to start it, now and at each boot: systemctl enable --now permdoctor")
+    return options.NOTHING_FOUND
+
+
+@command.command()
+@dry_run_option
+@root_option
+def uninstall(dry_run: bool, root: str) -> int:
+    """Stop the service, and remove exactly what install and drop-in wrote.
+
+    Configuration and journals stay.
+    """
+    from permdoctor.app.systemd import install as systemd
+
+    paths = systemd.uninstall(root=root, dry_run=dry_run)
+    word = "would remove" if dry_run else "removed"
+    emit("".join(f"{word}: {p}\n" for p in paths) or "nothing of it is there\n")
+    return options.NOTHING_FOUND
+
+
+@command.command()
+@root_option
+@options.config_option
+def status(root: str, config_file: str | None) -> int:
+    """Say what is installed, whether it is as it should be, and whether it runs."""
+    from permdoctor.app.systemd import install as systemd
+
+    found = systemd.look(options.load_config(config_file), root=root)
+    for file in found.units:
+        emit(f"{file.found.value:<10} {file.path}\n")
+    emit(f"{_drop_in_word(found):<10} {found.drop_in.path}\n")
+    for unit in found.running:
+        emit(f"{unit.active:<10} {unit.name} ({unit.enabled})\n")
+    return options.NOTHING_FOUND if found.complete else options.FINDINGS
+
+
+@command.command("drop-in")
+@click.option("--write", is_flag=True, help="Write it where systemd reads it, and reload systemd.")
+@dry_run_option
+@root_option
+@options.config_option
+def drop_in(write: bool, dry_run: bool, root: str, config_file: str | None) -> int:
+    """Print what the service may do beyond reading, from the configuration.
+
+    repair.roots become its writable paths, with the capabilities that repair needs.
+    """
+    from permdoctor.app.systemd import install as systemd
+    from permdoctor.app.systemd.dropin import drop_in as text
+
+    config = options.load_config(config_file)
+    if config.repair.roots and not config.repair.unasked:
+        note(
+            "permdoctor: repair.unasked is empty: the service repairs nothing, and needs none of "
+            "the rights for it"
+        )
+    if not write:
+        emit(text(config))
+        return options.NOTHING_FOUND
+    found = systemd.write_drop_in(config, root=root, dry_run=dry_run)
+    _say_written((found.drop_in,), dry_run=dry_run)
+    if not dry_run:
+        note("permdoctor: it holds after: systemctl restart permdoctor")
+    return options.NOTHING_FOUND
+
+
+def _say_written(files: tuple[File, ...], *, dry_run: bool) -> None:
+    for file in files:
+        if file.found.value == "current":
+            emit(f"unchanged: {file.path}\n")
+        elif dry_run:
+            emit(f"would write: {file.path}\n{file.text}\n")
+        else:
+            emit(f"wrote: {file.path}\n")
+
+
+def _drop_in_word(found: Installation) -> str:
+    if found.drop_in.found.value == "missing" and not found.needs_drop_in:
+        return "not needed"
+    return found.drop_in.found.value

@@ -51,7 +51,7 @@ def configure(config: Config, environ: Mapping[str, str], stderr: TextIO) -> Non
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
-            *([] if journal else [structlog.processors.TimeStamper(fmt="iso", utc=True)]),
+            *([] if journal else [_stamper(form)]),
             _fault,
             _safe,
             _renderer(form, color=not environ.get("NO_COLOR")),
@@ -103,6 +103,14 @@ def _form(wanted: Literal["auto", "logfmt", "json", "console"], journal: bool, t
     return "console" if not journal and to.isatty() else "logfmt"
 
 
+def _stamper(form: Form) -> Any:
+    import structlog
+
+    if form == "console":
+        return structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
+    return structlog.processors.TimeStamper(fmt="iso", utc=True)
+
+
 def _renderer(form: Form, *, color: bool) -> Any:
     import structlog
 
@@ -110,7 +118,7 @@ def _renderer(form: Form, *, color: bool) -> Any:
         case "json":
             return structlog.processors.JSONRenderer(sort_keys=False)
         case "console":
-            return structlog.dev.ConsoleRenderer(colors=color, pad_event_to=0)
+            return structlog.dev.ConsoleRenderer(colors=color, pad_event_to=0, sort_keys=False)
         case "logfmt":
             return structlog.processors.LogfmtRenderer(
                 key_order=["timestamp", "level", "event"], drop_missing=True, bool_as_flag=False

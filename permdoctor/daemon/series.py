@@ -36,7 +36,7 @@ def counted(state: State) -> tuple[Counter[Labels], Counter[tuple[str, str]]]:
             if finding.ignored:
                 ignored[problem.code, severity] += 1
             else:
-                told[container.name, problem.target, problem.code, severity] += 1
+                told[_label(container.name), _label(problem.target), problem.code, severity] += 1
     return told, ignored
 
 
@@ -130,8 +130,8 @@ def gauge(name: str, text: str, rows: Rows, *labels: str) -> Metric:
     from prometheus_client.core import GaugeMetricFamily
 
     family = GaugeMetricFamily(f"permdoctor_{name}", text, labels=labels)
-    for of, value in rows:
-        family.add_metric([_label(each) for each in of], value)
+    for of, value in _clean(rows).items():
+        family.add_metric(of, value)
     return family
 
 
@@ -144,9 +144,14 @@ def counter(name: str, text: str, rows: Rows, *labels: str) -> Metric:
     from prometheus_client.core import CounterMetricFamily
 
     family = CounterMetricFamily(f"permdoctor_{name}", text, labels=labels)
-    for of, value in rows:
-        family.add_metric([_label(each) for each in of], value)
+    for of, value in _clean(rows).items():
+        family.add_metric(of, value)
     return family
+
+
+def _clean(rows: Rows) -> dict[tuple[str, ...], float]:
+    """Each series once: Prometheus would refuse all of them."""
+    return {tuple(_label(each) for each in of): value for of, value in rows}
 
 
 def _label(text: str) -> str:

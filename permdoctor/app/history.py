@@ -49,7 +49,7 @@ def entries(config: Config, id_: str) -> Iterator[ChangedEntry]:
         dirs = PlannedDirs(reader, asked)
         for block in reader.blocks:
             listed = reader.entries(block)
-            known = marks.get(block.where, bytes(block.count))
+            known = marks.by_block.get(block.where, bytes(block.count))
             root = reader.roots[block.segment].path
             for i, (name, mark) in enumerate(zip(listed.names, known, strict=True)):
                 found = reader.cls(block.segment, listed.cls(i))

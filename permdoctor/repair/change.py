@@ -7,24 +7,31 @@ in between is put back.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import stat
+import time
+from collections.abc import Iterator
 from enum import IntEnum
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from permdoctor.diagnosis.plan import SAMPLES, Reason
 from permdoctor.host import acl as acl_xattr
 from permdoctor.repair import syscalls
-from permdoctor.repair.look import look_at, state_of_fd
+from permdoctor.repair.journal import Stamp
+from permdoctor.repair.look import FRESH_NS, is_fresh, state_of_fd
 from permdoctor.repair.planfile import NO_DIR, Block, Class, Reader
 from permdoctor.repair.reach import Elsewhere, PlannedDirs
-from permdoctor.repair.state import CAPS, Act, State, Step, same, steps
+from permdoctor.repair.state import CAPS, Act, State, Step, loses, same, steps, without_set_id
 from permdoctor.repair.syscalls import OWNER, Row, Statx
 
 FATAL = (errno.EROFS, errno.EIO)
 FEW = (errno.ENOSPC, errno.EDQUOT, errno.ESTALE)
+_WAITS = 25
+"""So often one worker waits for what is being changed."""
 _FEW = 3
 """So many of these stop the run."""
 
@@ -70,6 +77,7 @@ class Done(Struct, array_like=True):
     marks: bytes
     left: list[LeftHere]
     stop: str = ""
+    stamps: list[Stamp] = field(default_factory=list)
 
 
 class Changer:
@@ -80,6 +88,7 @@ class Changer:
         self._dirs = dirs
         self._statx = Statx(syscalls.BATCH)
         self._few = 0
+        self._waits = _WAITS
 
     def block(self, block: Block) -> Done:
         """Never raises for what happens to entries; ``PermdoctorError`` for a root that is not
@@ -95,7 +104,8 @@ class Changer:
         rest = block.count - len(done)
         if rest:
             work.leave_rest(rest)
-        return Done(block.where, done + bytes([Mark.NOT_REACHED]) * rest, work.left, work.stop)
+        marks = done + bytes([Mark.NOT_REACHED]) * rest
+        return Done(block.where, marks, work.left, work.stop, work.stamps)
 
     def _part(self, work: _Work) -> None:
         block, names = work.block, work.names
@@ -106,8 +116,8 @@ class Changer:
                 self._leave(work, i, Mark.GONE, str(e))
             return
         work.dirfd = fd
-        root = block.dir == NO_DIR
-        fds = [os.dup(fd)] if root else syscalls.open_names(fd, names)
+        work.names = names = tuple(self._dirs.names(block, names))
+        fds = [os.dup(fd)] if work.is_root_dir else syscalls.open_names(fd, names)
         try:
             self._compare(work, fds)
             self._change(work, fds)
@@ -144,21 +154,44 @@ class Changer:
         return ""
 
     def _look_again(self, work: _Work, i: int, fd: int) -> None:
-        """Its change time moved: is owner, mode, ACL or capability another one?"""
+        """Its change time moved: is owner, mode, ACL or capability another one?
+
+        Again by name, so that it is seen that the name still leads to it; and not waiting for
+        each of very many that somebody keeps fresh.
+        """
         try:
-            _, state = look_at(fd)
+            while True:
+                now = time.time_ns()
+                if self._named(work, [i], [fd]):
+                    self._leave(work, i, Mark.GONE)
+                    return
+                row = self._statx.row(0)
+                state = state_of_fd(fd, row)
+                fresh = is_fresh(row, now)
+                if not fresh or not self._waits:
+                    break
+                self._waits -= 1
+                time.sleep(FRESH_NS / 1e9)
         except OSError as e:
             self._leave(work, i, Mark.FAILED, f"getxattr: {_code(e)}")
             return
         cls = work.cls(i)
-        if state.linked:
+        if row[3:6] != work.entries.words(i)[:3]:
+            self._leave(work, i, Mark.CHANGED, "another file has its name")
+        elif state.linked:
             self._leave(work, i, Mark.HARD_LINKS)
         elif same(state, cls.after):
             work.marks[i] = Mark.ALREADY
         elif not same(state, cls.before):
             self._leave(work, i, Mark.CHANGED)
-        elif state.unsteady:
+        elif fresh:
             self._leave(work, i, Mark.FRESH)
+
+    def _named(self, work: _Work, group: list[int], fds: list[int]) -> list[int]:
+        """statx by name; of a root that is a directory, by descriptor.  Those that failed."""
+        if work.is_root_dir:
+            return self._statx.fds([fds[0]])
+        return self._statx.names(work.dirfd, [work.names[i] for i in group])
 
     # --- the change ---
 
@@ -176,9 +209,29 @@ class Changer:
             return
         for group in groups.values():
             cls = work.cls(group[0])
+            if loses(cls.after, cls.before):
+                self._give_set_id(work, cls, group, fds)
+                continue
             for step in steps(cls.before, cls.after):
                 self._step(work, cls, step, [i for i in group if not work.marks[i]], fds)
         self._verify(work, [i for g in groups.values() for i in g if not work.marks[i]], fds)
+
+    def _give_set_id(self, work: _Work, cls: Class, group: list[int], fds: list[int]) -> None:
+        """An undo: each while nobody has it open for writing, and as it was when it was planned."""
+        for i in group:
+            try:
+                with nobody_writes(fds[i]):
+                    self._statx.fds([fds[i]])
+                    if self._statx.row(0)[3:] != work.entries.words(i):
+                        self._leave(work, i, Mark.CHANGED)
+                        continue
+                    for step in steps(cls.before, cls.after):
+                        do(step, fds[i])
+            except OSError as e:
+                busy = e.errno in (errno.EAGAIN, errno.EBUSY)
+                detail = "somebody has it open for writing" if busy else f"set-id: {_code(e)}"
+                self._put_back(fds[i], cls.before)
+                self._leave(work, i, Mark.FAILED, detail)
 
     def _step(self, work: _Work, cls: Class, step: Step, group: list[int], fds: list[int]) -> None:
         if work.stop:
@@ -214,7 +267,10 @@ class Changer:
         return bool(work.stop)
 
     def _put_back(self, fd: int, before: State) -> bool:
-        """The state as it was before, whatever of the steps was done."""
+        """The state as it was before, whatever of the steps was done; but nothing is made set-id
+        that somebody else may have written to meanwhile.
+        """
+        before = without_set_id(before)
         try:
             for _ in range(2):
                 self._statx.fds([fd])
@@ -234,16 +290,15 @@ class Changer:
                 self._raced(work, i, fds[i], "its directory was moved")
             return
         count = len(group)
-        if work.block.dir == NO_DIR:
-            failed = self._statx.fds(fds)
-        else:
-            failed = self._statx.names(work.dirfd, [work.names[i] for i in group])
+        failed = set(self._named(work, group, fds))
         if not failed and count == len(fds) and self._all_changed(work, count):
             work.marks[:] = bytes([Mark.APPLIED]) * count
             return
-        for i, row in zip(group, self._statx.rows(count), strict=True):
+        for n, (i, row) in enumerate(zip(group, self._statx.rows(count), strict=True)):
             cls = work.cls(i)
-            if row[3:6] != work.entries.words(i)[:3] or (row[1] != 1 and not work.block.dirs):
+            if n in failed:
+                self._raced(work, i, fds[i], "removed or renamed")
+            elif row[3:6] != work.entries.words(i)[:3] or (row[1] != 1 and not work.block.dirs):
                 self._raced(work, i, fds[i], "renamed or linked")
             elif row[2] != OWNER.pack(cls.after.uid, cls.after.gid, cls.after.mode):
                 self._leave(work, i, Mark.RACED, "somebody else changed it, too")
@@ -251,11 +306,19 @@ class Changer:
                 self._leave(work, i, Mark.RACED, "somebody else changed its ACL, too")
             else:
                 work.marks[i] = Mark.APPLIED
+                if loses(cls.before, cls.after):
+                    work.stamps.append((work.begin + i, row[6], row[7]))
 
     def _all_changed(self, work: _Work, count: int) -> bool:
         """The same questions for all at once, where they are of one class without ACLs."""
         cls = work.cls(0)
-        if cls.xattrs or not work.block.alike or work.block.dirs or not self._statx.alike(count):
+        if (
+            cls.xattrs
+            or loses(cls.before, cls.after)
+            or not work.block.alike
+            or work.block.dirs
+            or not self._statx.alike(count)
+        ):
             return False
         row = self._statx.row(0)
         return (
@@ -289,19 +352,22 @@ class _Work:
         self.block = block
         self.begin = 0
         self.entries = self._all
+        self.names = self._all.names
         self.marks = bytearray()
         self.dirfd = -1
         self.left: list[LeftHere] = []
+        self.stamps: list[Stamp] = []
         self.stop = ""
 
     def take(self, count: int) -> None:
         """The next part."""
         self.entries = self._all.part(self.begin, self.begin + count)
+        self.names = self.entries.names
         self.marks = bytearray(len(self.names))
 
     @property
-    def names(self) -> tuple[bytes, ...]:
-        return self.entries.names
+    def is_root_dir(self) -> bool:
+        return self.block.dir == NO_DIR and self.block.dirs
 
     def cls(self, i: int) -> Class:
         return self._reader.cls(self.block.segment, self.entries.cls(i))
@@ -326,6 +392,21 @@ CALLS = {
     Act.DEFAULT: "setxattr of the default ACL",
     Act.CAPS: "setxattr of the capabilities",
 }
+
+
+@contextlib.contextmanager
+def nobody_writes(fd: int) -> Iterator[None]:
+    """A lease on a regular file: nobody has it open, or mapped, for writing, and who wants to has
+    to wait (fcntl(2), F_SETLEASE).  Raises ``OSError``: EAGAIN if somebody has.
+    """
+    held = os.open(
+        b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    )
+    try:
+        fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        yield
+    finally:
+        os.close(held)
 
 
 def do(step: Step, fd: int) -> None:

@@ -27,7 +27,7 @@ from permdoctor.diagnosis.plan import SAMPLES, Left, Outcome, Reason
 from permdoctor.errors import PermdoctorError
 from permdoctor.host import syscalls
 from permdoctor.repair.change import REASONS, Changer, Done, Mark
-from permdoctor.repair.journal import Journal
+from permdoctor.repair.journal import MARK_BYTES, STAMP_BYTES, Journal
 from permdoctor.repair.options import Asked, CannotRepairError, Limits
 from permdoctor.repair.planfile import Block, Reader
 from permdoctor.repair.reach import PlannedDirs
@@ -51,7 +51,8 @@ def apply(journal: Journal, limits: Limits, progress: Progress | None = None) ->
     with journal.reading() as reader:
         if not journal.ready:
             raise CannotRepairError("the plan is not complete", hint="make it again")
-        journal.start(sum(16 + b.count for b in reader.blocks))
+        each = 1 + (STAMP_BYTES if journal.asked.set_id else 0)
+        journal.start(sum(MARK_BYTES + each * b.count for b in reader.blocks))
         run = _Run(journal, reader, limits, progress)
         try:
             run.all()
@@ -120,6 +121,7 @@ def _serve(
         gc.disable()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGIO, signal.SIG_IGN)  # somebody wants a file that we have leased
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         changer = Changer(reader, PlannedDirs(reader, asked, at))
         while os.getppid() == parent and (data := sock.recv(_NUMBER.size)):
@@ -227,7 +229,7 @@ class _Run:
         worker.end(kill=True)
 
     def _record(self, done: Done) -> None:
-        self._journal.mark(done.where, done.marks)
+        self._journal.mark(done.where, done.marks, done.stamps)
         for mark in Mark:
             self._counts[mark] += done.marks.count(mark)
         for each in done.left:

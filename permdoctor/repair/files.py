@@ -57,15 +57,28 @@ def flock(path: str, kind: int, *, create: bool = True) -> int:
     return fd
 
 
+def reserve(directory: str, name: str, size: int) -> None:
+    """Room for a small file that is to be stored when the disk may be full."""
+    fd = os.open(
+        os.path.join(directory, f".{name}"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600
+    )
+    try:
+        os.posix_fallocate(fd, 0, size)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def store(directory: str, name: str, value: object) -> None:
     """A small file, as a whole or not at all."""
     aside = os.path.join(directory, f".{name}")
-    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         data = msgspec.msgpack.encode(value)
         data = zlib.crc32(data).to_bytes(4, "little") + data
         while data:
             data = data[os.write(fd, data) :]
+        os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_CUR))  # it may lie in a reserved one
         os.fsync(fd)
     finally:
         os.close(fd)

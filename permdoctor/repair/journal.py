@@ -21,19 +21,33 @@ import shutil
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Literal, Self
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from permdoctor.diagnosis.plan import Outcome, Summary
-from permdoctor.repair.files import store, sync_dir, writing
+from permdoctor.repair.files import reserve, store, sync_dir, writing
 from permdoctor.repair.options import Asked, CannotRepairError
 from permdoctor.repair.planfile import MAGIC, Reader, Writer
 
-_MARK = struct.Struct("<III")
-"""Block + 1 (so that a preallocated zero is none), count, CRC-32 of the marks."""
+_MARK = struct.Struct("<IIII")
+"""Block + 1 (so that a preallocated zero is none), counts of marks and stamps, CRC-32 of both."""
+_STAMP = struct.Struct("<IQQ")
+MARK_BYTES, STAMP_BYTES = _MARK.size, _STAMP.size
+_OUTCOME_BYTES = 1 << 14
+
+Stamp = tuple[int, int, int]
+"""An entry's number in its block, and the ctime (s, ns) that its change gave it."""
+
+
+class Marks(Struct, frozen=True):
+    """What a journal's marks say: a byte an entry by block, and stamps by block and entry."""
+
+    by_block: dict[int, bytes]
+    stamps: dict[tuple[int, int], tuple[int, int]]
 
 
 class PausedContainer(Struct, frozen=True, kw_only=True):
@@ -203,6 +217,7 @@ class Journal:
             if marks:
                 os.posix_fallocate(self._marks, 0, marks)
             os.fsync(self._marks)
+            reserve(self.directory, "outcome", _OUTCOME_BYTES)
             self._activate()
 
     def _activate(self) -> None:
@@ -212,17 +227,22 @@ class Journal:
             sync_dir(os.path.dirname(self._active))
         sync_dir(self.directory)
 
-    def mark(self, block: int, marks: bytes) -> None:
+    def mark(self, block: int, marks: bytes, stamps: Sequence[Stamp] = ()) -> None:
         """What became of a block.  Its room was made before; a failure loses only this mark."""
-        head = _MARK.pack(block + 1, len(marks), zlib.crc32(marks, block))
+        data = marks + b"".join(_STAMP.pack(*s) for s in stamps)
+        head = _MARK.pack(block + 1, len(marks), len(stamps), zlib.crc32(data, block))
         with contextlib.suppress(OSError):
-            self._marks_at += os.pwrite(self._marks, head + marks, self._marks_at)
+            self._marks_at += os.pwrite(self._marks, head + data, self._marks_at)
 
     def finish(self, outcome: Outcome) -> None:
+        """The end, on the disk.  On a full one there is room for it without its samples."""
         with contextlib.suppress(OSError):
             os.fdatasync(self._marks)
-        with contextlib.suppress(OSError):
-            store(self.directory, "outcome", outcome)
+        bare = replace(outcome, left=tuple(replace(x, samples=()) for x in outcome.left))
+        for each in (outcome, bare):
+            with contextlib.suppress(OSError):
+                store(self.directory, "outcome", each)
+                return
 
 
 @contextlib.contextmanager
@@ -238,20 +258,22 @@ def open_plan(directory: str, id_: str) -> Iterator[Reader]:
         os.close(fd)
 
 
-def read_marks(directory: str) -> dict[int, bytes]:
+def read_marks(directory: str) -> Marks:
     """Up to the first that is not whole."""
     try:
         with open(os.path.join(directory, "marks"), "rb") as f:
             data = f.read()
     except FileNotFoundError:
-        return {}
-    found: dict[int, bytes] = {}
+        data = b""
+    found = Marks({}, {})
     at = 0
     while at + _MARK.size <= len(data):
-        block, count, crc = _MARK.unpack_from(data, at)
-        marks = data[at + _MARK.size : at + _MARK.size + count]
-        if not block or len(marks) != count or zlib.crc32(marks, block - 1) != crc:
+        block, count, stamps, crc = _MARK.unpack_from(data, at)
+        begin = at + _MARK.size
+        at = begin + count + stamps * _STAMP.size
+        if not block or len(data) < at or zlib.crc32(data[begin:at], block - 1) != crc:
             break
-        found[block - 1] = marks
-        at += _MARK.size + count
+        found.by_block[block - 1] = data[begin : begin + count]
+        for i, seconds, ns in _STAMP.iter_unpack(data[begin + count : at]):
+            found.stamps[block - 1, i] = seconds, ns
     return found

@@ -24,6 +24,8 @@ from permdoctor.repair.syscalls import OWNER, Row, Statx
 
 FRESH_NS = 40_000_000
 """Longer than any tick (CONFIG_HZ=100: 10 ms)."""
+COARSE_NS = 1_100_000_000
+"""Where times are whole seconds, as far as one can see."""
 _FUTURE_NS = 1_000_000_000
 _WAITS = 25
 
@@ -55,7 +57,7 @@ class Looker:
         now = time.time_ns()
         self.failed = frozenset(self.statx.names(fd, names))
         self.fresh = frozenset()
-        if self.statx.newest(len(names)) >= now // 1_000_000_000 - 1:
+        if self.statx.newest(len(names)) >= now // 1_000_000_000 - 2:
             rows = self.statx.rows(len(names))
             self.fresh = frozenset(i for i, r in enumerate(rows) if is_fresh(r, now))
             self.fresh -= self.failed
@@ -67,7 +69,8 @@ def is_fresh(row: Row, now: int) -> bool:
     ``now`` is from *before* the look: whoever looks may be kept waiting for long.  A time in the
     future is not fresh: whatever comes now will differ from it.
     """
-    return now - FRESH_NS < row[6] * 1_000_000_000 + row[7] < now + _FUTURE_NS
+    fresh = FRESH_NS if row[7] else COARSE_NS
+    return now - fresh < row[6] * 1_000_000_000 + row[7] < now + _FUTURE_NS
 
 
 def bare_state(row: Row, *, unsteady: bool = False) -> State:

@@ -5,13 +5,14 @@ one that the plan knows.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from permdoctor.host import syscalls
 from permdoctor.host.dirs import OpenDirs
 from permdoctor.host.entries import Facts, Node
 from permdoctor.kernel.text import printable
 from permdoctor.repair.options import Asked, CannotRepairError
-from permdoctor.repair.planfile import NO_DIR, Dir, Reader
+from permdoctor.repair.planfile import NO_DIR, Block, Dir, Reader
 from permdoctor.repair.root import OpenRoot, open_root
 from permdoctor.repair.syscalls import RESOLVE
 
@@ -88,6 +89,14 @@ class PlannedDirs:
             at = at.parent
         for above in reversed(way):
             self._open.open(above)
+
+    def names(self, block: Block, names: Sequence[bytes]) -> Sequence[bytes]:
+        """The names of a block's entries in the directory that ``open`` gives.  A root that is a
+        file has the name of its path.
+        """
+        if block.dir != NO_DIR or block.dirs:
+            return names
+        return [self.root(block.segment).name]
 
     def still_there(self, segment: int, number: int) -> bool:
         """Whether the same way still leads to the directory opened last."""

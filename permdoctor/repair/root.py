@@ -36,9 +36,14 @@ _BY_PATH = syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
 
 
 class OpenRoot(Struct, kw_only=True):
-    """A root, held.  ``ancestors`` are the identities of / and all directories down to it."""
+    """A root, held: a directory by its descriptor; a file by that of its directory and its
+    ``name``, for whoever holds a file does not see whether the name still leads to it.
+
+    ``ancestors`` are the identities of / and all directories down to it.
+    """
 
     fd: int
+    name: bytes
     root: Root
     is_dir: bool
     mount: Mount
@@ -55,7 +60,7 @@ def open_root(path: bytes, *, expected: Identity = (0, 0), asked: Asked) -> Open
     that cannot be.
     """
     _refuse_name(path)
-    fd, ancestors = _descend(path)
+    above, fd, ancestors = _descend(path)
     try:
         st = syscalls.statx(fd)
         identity = (st.dev, st.ino)
@@ -73,32 +78,34 @@ def open_root(path: bytes, *, expected: Identity = (0, 0), asked: Asked) -> Open
             )
         with View.ours() as view:
             mount = view.mount_of_fd(fd, st)
-            _refuse_mount(path, mount, force=asked.force)
+            _refuse_mount(path, mount, force=asked.force, births=st.btime != (0, 0))
             below = mountpoints_below(view, path, st.mnt_id)
+        is_dir = stat.S_ISDIR(st.mode)
         return OpenRoot(
-            fd=fd,
+            fd=os.dup(fd if is_dir else above),
+            name=b"" if is_dir else path.rpartition(b"/")[2],
             root=Root(path=path, ino=st.ino, btime=st.btime, fstype=mount.sb.fstype),
-            is_dir=stat.S_ISDIR(st.mode),
+            is_dir=is_dir,
             mount=mount,
             identity=identity,
             ancestors=tuple(ancestors),
             mountpoints=below,
         )
     except OSError as e:
-        os.close(fd)
         raise _cannot(path, e) from e
-    except BaseException:
+    finally:
         os.close(fd)
-        raise
+        os.close(above)
 
 
 def lineage(path: bytes) -> tuple[Identity, tuple[Identity, ...]]:
     """The identity of what a path leads to, and of everything above it."""
-    fd, ancestors = _descend(path)
+    above, fd, ancestors = _descend(path)
     try:
         status = os.fstat(fd)
     finally:
         os.close(fd)
+        os.close(above)
     return (status.st_dev, status.st_ino), tuple(ancestors)
 
 
@@ -111,13 +118,16 @@ def answering(place: bytes) -> Iterator[None]:
         raise NotAnswering(f"{printable(place)}: {e.message}", hint=e.hint) from None
 
 
-def _descend(path: bytes) -> tuple[int, list[Identity]]:
-    """One component at a time, no symlinks: the descriptor, and who was passed on the way."""
+def _descend(path: bytes) -> tuple[int, int, list[Identity]]:
+    """One component at a time, no symlinks: descriptors of the last directory and of the object,
+    and who was passed on the way.
+    """
     parts = [p for p in path.split(b"/") if p]
     if not path.startswith(b"/") or any(p in (b".", b"..") for p in parts):
         raise UsageError(f"{printable(path)} is no absolute path without . and ..")
     try:
         fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        above = os.dup(fd)
     except OSError as e:
         raise _cannot(b"/", e) from e
     passed: list[Identity] = []
@@ -126,14 +136,15 @@ def _descend(path: bytes) -> tuple[int, list[Identity]]:
             status = os.fstat(fd)
             passed.append((status.st_dev, status.st_ino))
             below = syscalls.openat2(fd, part, os.O_PATH | os.O_NOFOLLOW, _BY_PATH)
-            os.close(fd)
-            fd = below
+            os.close(above)
+            above, fd = fd, below
         if stat.S_ISLNK(os.fstat(fd).st_mode):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     except OSError as e:
         os.close(fd)
+        os.close(above)
         raise _cannot(path, e) from e
-    return fd, passed
+    return above, fd, passed
 
 
 def _cannot(path: bytes, e: OSError) -> CannotRepairError:
@@ -196,12 +207,18 @@ def _refused(path: bytes, why: str) -> UsageError:
     )
 
 
-def _refuse_mount(path: bytes, mount: Mount, *, force: bool) -> None:
+def _refuse_mount(path: bytes, mount: Mount, *, force: bool, births: bool) -> None:
     fstype = mount.sb.fstype
     if mount.idmap is not None or mount.idmap_unknown:
         raise CannotRepairError(
             f"{printable(path)} is on an idmapped mount: what would be stored is not what is shown",
             hint="name the directory by its plain path on the host, with host ids",
+        )
+    if not births and not force:
+        raise CannotRepairError(
+            f"{printable(path)} is on {fstype} without birth times: a file that got the number of "
+            "another could not be told from it",
+            hint="say --force if nobody else makes files there now",
         )
     if fstype in PSEUDO:
         raise UsageError(f"{printable(path)} is on {fstype}: there is nothing to repair")

@@ -31,8 +31,8 @@ class State(Facts, frozen=True):
 
     ``linked`` says whether a file had more than one link, ``unsteady`` whether it was being
     changed, or could not be read, when it was looked at; ``oversized`` that it has ACLs, too large
-    to be kept beside all others, which are not in it; ``for_fsck``
-    that it is the lost+found of a filesystem.
+    to be kept beside all others, which are not in it; ``for_fsck`` that it is a filesystem's
+    lost+found.
     """
 
     caps: bytes | None = None
@@ -96,6 +96,19 @@ def _steps(at: State, after: State) -> Iterator[Step]:
     if at.caps != after.caps:
         at = replace(at, caps=after.caps)
         yield Step(Act.CAPS, at)
+
+
+def loses(before: State, after: State) -> bool:
+    """Whether set-id bits of a file, or capabilities, go."""
+    bits = before.mode & ~after.mode & SET_ID if stat.S_ISREG(before.mode) else 0
+    return bool(bits) or (before.caps is not None and after.caps is None)
+
+
+def without_set_id(state: State) -> State:
+    """The state, but for what makes a file run as somebody."""
+    if not stat.S_ISREG(state.mode):
+        return state
+    return replace(state, mode=state.mode & ~SET_ID, caps=None)
 
 
 def after_chown(state: State, uid: int, gid: int) -> State:

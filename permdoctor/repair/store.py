@@ -22,6 +22,7 @@ from permdoctor.repair.files import flock, load, must_be_ours, store, sync_dir, 
 from permdoctor.repair.journal import (
     About,
     Journal,
+    Marks,
     PausedContainer,
     Ready,
     Record,
@@ -55,10 +56,6 @@ class Store:
         Raises :class:`Busy` naming the holder; ``CannotRepairError`` where nothing can be written
         or a root cannot be looked at.
         """
-        id_ = (
-            time.strftime("%Y%m%d-%H%M%S", time.gmtime(about.started)) + f"-{secrets.token_hex(2)}"
-        )
-        directory = self._at("journal", id_)
         held: list[int] = []
         own = os.fsencode(os.path.realpath(self.directory))
         for root in about.roots:
@@ -75,7 +72,8 @@ class Store:
             held += self._lock(about.roots)
             with writing(self.directory):
                 self._sweep()
-                os.mkdir(directory, 0o700)
+                id_ = self._new_directory(about.started)
+                directory = self._at("journal", id_)
                 store(directory, "about", about)
                 held.append(flock(os.path.join(directory, "about"), fcntl.LOCK_EX))
                 sync_dir(self._at("journal"))
@@ -84,6 +82,15 @@ class Store:
                 os.close(fd)
             raise
         return Journal(directory, id_, about, held, self._at("active", id_))
+
+    def _new_directory(self, started: float) -> str:
+        """Makes it; its name is the id."""
+        second = time.strftime("%Y%m%d-%H%M%S", time.gmtime(started))
+        while True:
+            id_ = f"{second}-{secrets.token_hex(2)}"
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self._at("journal", id_), 0o700)
+                return id_
 
     @staticmethod
     def scratch(about: About) -> Journal:
@@ -161,7 +168,8 @@ class Store:
             raise CannotRepairError(
                 f"cannot read the journals in {printable(self.directory)}: {e.strerror}"
             ) from e
-        found = [self._record(i) for i in ids]
+        begun = [i for i in ids if os.path.lexists(self._at("journal", i, "about"))]
+        found = sorted((self._record(i) for i in begun), key=lambda r: (r.about.started, r.id))
         undone = {r.about.of: r.id for r in found if r.about.of and r.status is Status.DONE}
         return tuple(replace(r, undone_by=undone.get(r.id, "")) for r in found)
 
@@ -221,9 +229,24 @@ class Store:
         with writing(self.directory), contextlib.suppress(FileNotFoundError):
             os.unlink(self._at("active", id_))
 
+    def breaks(self, record: Record) -> tuple[float, ...]:
+        """When this repair, or an undo of it, was cut off: seconds since the epoch of the last
+        mark.  What was done in those moments has no mark.
+        """
+        cut = [
+            r.id
+            for r in (record, *self.records())
+            if record.id in (r.id, r.about.of) and r.status in (Status.INTERRUPTED, Status.STOPPED)
+        ]
+        times = []
+        for id_ in cut:
+            with contextlib.suppress(OSError):
+                times.append(os.stat(self._at("journal", id_, "marks")).st_mtime)
+        return tuple(times)
+
     @contextlib.contextmanager
-    def reading(self, record: Record) -> Iterator[tuple[Reader, dict[int, bytes], Asked]]:
-        """A journal's plan and marks by block.  Raises ``Damaged``."""
+    def reading(self, record: Record) -> Iterator[tuple[Reader, Marks, Asked]]:
+        """A journal's plan and marks.  Raises ``Damaged``."""
         directory = self._at("journal", record.id)
         ready = load(directory, "summary", Ready)
         if ready is None:

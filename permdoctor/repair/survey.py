@@ -25,6 +25,7 @@ from permdoctor.host.scan import Budget, Lease, Scanner, always
 from permdoctor.host.scan import Job as ScanJob
 from permdoctor.host.sharing import Caller
 from permdoctor.host.syscalls import STATX_ATTR_MOUNT_ROOT
+from permdoctor.kernel.text import printable
 from permdoctor.repair.journal import Journal
 from permdoctor.repair.look import (
     Looker,
@@ -32,12 +33,12 @@ from permdoctor.repair.look import (
     look_at,
     with_xattrs,
 )
-from permdoctor.repair.options import Asked, Limits
+from permdoctor.repair.options import Asked, CannotRepairError, Limits
 from permdoctor.repair.planfile import NO_DIR, Dir, Entries, Writer, entries_of
 from permdoctor.repair.root import OpenRoot, answering, open_root
 from permdoctor.repair.rules import Decided, Rules, tree_plan
 from permdoctor.repair.state import State
-from permdoctor.repair.syscalls import list_sizes
+from permdoctor.repair.syscalls import Row, list_sizes
 
 MOST_KINDS = 1 << 15
 MOST_ACL_BYTES = 1 << 22
@@ -335,7 +336,7 @@ def _own_state(
     root: OpenRoot, job: Job, asked: Asked, writer: Writer
 ) -> tuple[list[Decided], State]:
     """The root itself: what is done with it, and its state afterwards."""
-    row, state = look_at(root.fd)
+    row, state = _look_at_root(root)
     recipes = tuple(r for r in job.recipes if r.scope is not Scope.BELOW)
     after = Rules(recipes=recipes, asked=asked, mount=root.mount).decide(None, state)
     if after is None:
@@ -346,6 +347,21 @@ def _own_state(
     writer.cls(ROOT_CLASS, state, after)
     writer.block(NO_DIR, -1, root.is_dir, entries_of([(ROOT_CLASS, row[3:], ROOT_NAME)]))
     return found, after
+
+
+def _look_at_root(root: OpenRoot) -> tuple[Row, State]:
+    """A file is looked at by its name, as those below a directory."""
+    if root.is_dir:
+        return look_at(root.fd)
+    looker = Looker()
+    looker.look(root.fd, [root.name])
+    row = looker.statx.row(0)
+    if looker.failed or row[3] != root.root.ino:
+        raise CannotRepairError(
+            f"{printable(root.root.path)} was just replaced", hint="try again when it is quiet"
+        )
+    os.fchdir(root.fd)
+    return row, with_xattrs(bare_state(row, unsteady=bool(looker.fresh)), root.name)
 
 
 def _surveyor(

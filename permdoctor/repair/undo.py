@@ -19,14 +19,14 @@ from permdoctor.host.entries import Counters
 from permdoctor.host.scan import BATCH
 from permdoctor.kernel.mount import Mount
 from permdoctor.repair.change import Mark
-from permdoctor.repair.journal import Journal, Record
+from permdoctor.repair.journal import Journal, Marks, Record
 from permdoctor.repair.look import Looker, bare_state, look_at, with_xattrs
 from permdoctor.repair.options import CannotRepairError, Limits
 from permdoctor.repair.planfile import NO_DIR, Block, Class, Entries, Reader, Writer, entries_of
 from permdoctor.repair.reach import Elsewhere, PlannedDirs
 from permdoctor.repair.root import answering
 from permdoctor.repair.rules import Decided, tree_plan
-from permdoctor.repair.state import State, passed, same
+from permdoctor.repair.state import State, loses, passed, same, without_set_id
 from permdoctor.repair.store import Store
 from permdoctor.repair.syscalls import Row, list_sizes
 
@@ -34,6 +34,8 @@ _UNTOUCHED = frozenset(
     {Mark.ALREADY, Mark.CHANGED, Mark.GONE, Mark.HARD_LINKS, Mark.FRESH, Mark.NOT_REACHED}
 )
 """Marks of entries that the repair did not change."""
+_CUT_OFF = 5.0
+"""Seconds around the last mark of a run that was cut off."""
 
 
 def survey_undo(
@@ -56,6 +58,7 @@ def survey_undo(
             f"repair {of.id} has {len(of.about.roots)} roots: --at is for those with one"
         )
     journal.begin_plan()
+    breaks = store.breaks(of)
     with store.reading(of) as (reader, _, asked), Giveup() as worker:
         planned = reader.count
         with answering(b", ".join(of.about.roots)):
@@ -65,6 +68,7 @@ def survey_undo(
                 of,
                 journal.plan,
                 at,
+                breaks,
                 seconds=limits.deadline,
                 progress=progress or (lambda _: None),
             )
@@ -79,13 +83,14 @@ def undo_plan(
     of: Record,
     plan: str,
     at: bytes | None,
+    breaks: tuple[float, ...],
     progress: Callable[[int], None] | None = None,
 ) -> tuple[tuple[TreePlan, ...], tuple[Left, ...], int]:
     """For a worker: append the inverse of a journal to ``plan``."""
     fd = os.open(plan, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
         with store.reading(of) as (reader, marks, asked):
-            inverse = Inverse(reader, marks, PlannedDirs(reader, asked, at), fd)
+            inverse = Inverse(reader, marks, PlannedDirs(reader, asked, at), fd, breaks)
             for n, block in enumerate(reader.blocks):
                 inverse.block(block)
                 if progress is not None and n % 8 == 0:
@@ -98,7 +103,14 @@ def undo_plan(
 class Inverse:
     """Looks at the entries of a plan, and writes the one that leads back."""
 
-    def __init__(self, reader: Reader, marks: dict[int, bytes], dirs: PlannedDirs, fd: int) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        marks: Marks,
+        dirs: PlannedDirs,
+        fd: int,
+        breaks: tuple[float, ...],
+    ) -> None:
         self.seen = 0
         self._reader = reader
         self._marks = marks
@@ -106,6 +118,7 @@ class Inverse:
         self._looker = Looker()
         self._writers: dict[int, Writer] = {}
         self._fd = fd
+        self._breaks = breaks
         self._classes: dict[tuple[int, State, State], int] = {}
         self._found: dict[bytes, Counter[tuple[State, State]]] = {}
         self._samples: dict[tuple[bytes, State, State], list[bytes]] = {}
@@ -117,7 +130,7 @@ class Inverse:
     def block(self, block: Block) -> None:
         """Looks at its entries, ``BATCH`` at a time."""
         entries = self._reader.entries(block)
-        marks = self._marks.get(block.where, bytes(block.count))
+        marks = self._marks.by_block.get(block.where, bytes(block.count))
         self.seen += block.count
         wanted = [i for i, m in enumerate(marks) if m not in _UNTOUCHED]
         for begin in range(0, len(wanted), BATCH):
@@ -142,20 +155,22 @@ class Inverse:
                 self._leave(block, name, Reason.GONE, "another file has its name")
                 continue
             cls = self._reader.cls(block.segment, entries.cls(i))
-            target = self._judge(block, cls, name, marks[i], state)
+            vouched = self._untouched(block, i, marks[i], row)
+            target = self._judge(block, cls, name, vouched, state)
             if target is not None:
                 chosen.append((self._class(block, name, state, target), row[3:], name))
         if chosen:
             writer = self._writer(block.segment)
             writer.block(block.dir, block.depth, block.dirs, entries_of(chosen))
 
-    def _look(self, block: Block, names: list[bytes]) -> list[tuple[Row, State] | None]:
+    def _look(self, block: Block, names: Sequence[bytes]) -> list[tuple[Row, State] | None]:
         """Row and whole state of each name, ``None`` where there is none.  Raises ``Elsewhere``,
         and as ``open_root`` does.
         """
         fd = self._dirs.open(block.segment, block.dir)
-        if block.dir == NO_DIR:
+        if block.dir == NO_DIR and block.dirs:
             return [look_at(fd)]
+        names = self._dirs.names(block, names)
         self._looker.look(fd, names)
         os.fchdir(fd)
         seen: list[tuple[Row, State] | None] = []
@@ -173,16 +188,27 @@ class Inverse:
             seen.append((row, state))
         return seen
 
+    def _untouched(self, block: Block, i: int, mark: int, row: Row) -> bool:
+        """Whether nobody but us changed this entry since we took its set-id bits: its ctime is the
+        one that we gave it.  Where we were cut off before that could be written down, it has to be
+        from that moment.
+        """
+        if mark == Mark.APPLIED:
+            stamp = self._marks.stamps.get((block.where, i))
+            if stamp is not None and row[6:] == stamp:
+                return True
+        elif mark:
+            return False
+        return any(abs(row[6] + row[7] / 1e9 - b) < _CUT_OFF for b in self._breaks)
+
     def _judge(
-        self, block: Block, cls: Class, name: bytes, mark: int, state: State
+        self, block: Block, cls: Class, name: bytes, vouched: bool, state: State
     ) -> State | None:
         """The state to go back to; ``None`` where there is nothing to do, or it is left."""
         if same(state, cls.before):
             self._already += 1
             return None
-        if not same(state, cls.after) and (
-            mark == Mark.APPLIED or not passed(state, cls.before, cls.after)
-        ):
+        if not passed(state, cls.before, cls.after) and not passed(state, cls.after, cls.before):
             self._leave(block, name, Reason.CHANGED)
             return None
         if state.flags:
@@ -191,15 +217,21 @@ class Inverse:
         if state.linked or state.unsteady:
             self._leave(block, name, Reason.HARD_LINKS if state.linked else Reason.FRESH)
             return None
-        old = cls.before
+        target = cls.before
+        if loses(target, state) and not vouched:
+            reason = Reason.SET_ID if target.has_set_id else Reason.FILE_CAPS
+            self._leave(block, name, reason, "somebody may have written to it since")
+            target = without_set_id(target)
+            if same(state, target):
+                return None
         return replace(
             state,
-            uid=old.uid,
-            gid=old.gid,
-            mode=old.mode,
-            acl=old.acl,
-            default=old.default,
-            caps=old.caps,
+            uid=target.uid,
+            gid=target.gid,
+            mode=target.mode,
+            acl=target.acl,
+            default=target.default,
+            caps=target.caps,
         )
 
     def _class(self, block: Block, name: bytes, state: State, target: State) -> int:

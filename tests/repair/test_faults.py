@@ -249,7 +249,7 @@ def test_a_disk_that_is_full_from_the_first_change_on_keeps_nobody_from_finishin
         assert done.outcome.complete
         assert scene.changed == len(scene.before)
         marks = read_marks(f"{scene.store}/journal/{done.id}")
-        assert sum(map(len, marks.values())) == done.outcome.planned
+        assert sum(map(len, marks.by_block.values())) == done.outcome.planned
         with pytest.raises(PermdoctorError) as failed:
             supervise.run(lambda: work.undo(scene.store, done.id))
         assert "No space left" in failed.value.message

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from permdoctor.cli import options
+from permdoctor.cli import asking, options
 from permdoctor.cli.complete import container_names
 from permdoctor.cli.output import emit, emit_lines, fail, for_terminal, note
+from permdoctor.errors import PermdoctorError
 
 if TYPE_CHECKING:
     from permdoctor.container.needs import Need
@@ -95,10 +96,21 @@ def command(
         probe=probe,
         config=config,
     )
-    with ProgressBar() as progress:
-        result = check(request, progress)
+    least = options.severity(fail_on or config.check.fail_on)
+    result: CheckResult | PermdoctorError
+    try:
+        with ProgressBar() as progress:
+            result = check(request, progress)
+    except PermdoctorError as e:
+        result = e
+    if asking.service_could(request, result):
+        status = asking.ask_for(request, form, verbose, least)
+        if status is not None:
+            return status
+    if isinstance(result, PermdoctorError):
+        raise result
     show(result, form, verbose)
-    return result.exit_status(options.severity(fail_on or config.check.fail_on))
+    return result.exit_status(least)
 
 
 def show(result: CheckResult, form: str, verbose: bool) -> None:

@@ -16,6 +16,8 @@ COMMANDS = {
     "fix": "Repair what is refused: a plan first, and with --apply exactly that plan.",
     "undo": "Take a repair back.",
     "history": "What was repaired and undone on this host.",
+    "status": "How the service is, and what it has found.",
+    "findings": "What the service has found, since when, and what helps.",
     "alert": "Try the sinks that people are told by.",
     "config": "The configuration: check, show, schema, init.",
     "systemd": "The service's units: install, uninstall, status, drop-in.",

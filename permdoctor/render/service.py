@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from permdoctor.diagnosis.report import Severity
+from permdoctor.render.document import CheckDoc, SeverityName
 from permdoctor.render.layout import BLANK, Line, Span, Style, columns, line, span
 from permdoctor.render.service_document import (
     EngineDoc,
@@ -15,7 +17,9 @@ from permdoctor.render.service_document import (
     KnownFindingDoc,
     SinkDoc,
     StatusDoc,
+    ViewDoc,
 )
+from permdoctor.render.service_json import NAMES
 from permdoctor.render.table import plural
 
 STYLES: Final = {"error": Style.ERROR, "warning": Style.WARNING, "info": Style.INFO}
@@ -29,6 +33,36 @@ def status(of: StatusDoc, *, width: int | None = None) -> list[Line]:
 def findings(of: FindingsDoc, *, width: int | None = None) -> list[Line]:
     """A line for each, the worst first; below it the best remedy.  What is not known is said."""
     return list(_findings(of, width))
+
+
+def status_exit(of: StatusDoc, least: Severity) -> int:
+    """As ``CheckResult.exit_status``: 1 findings of at least ``least``, 3 not everything is known,
+    else 0.
+    """
+    worst: list[SeverityName] = [n for n in NAMES.values() if getattr(of.findings, n)]
+    known = of.engines and all(e.connected for e in of.engines)
+    missing = of.containers.unjudged or of.containers.failing or of.containers.left_out
+    return _exit(worst, least, complete=bool(known and not missing))
+
+
+def findings_exit(of: FindingsDoc, least: Severity) -> int:
+    """As ``status_exit``.  What is ignored does not count."""
+    worst = [f.severity for f in of.findings if not f.ignored]
+    return _exit(worst, least, complete=not (of.unjudged or of.away or of.left_out))
+
+
+def check_exit(of: ViewDoc | CheckDoc, least: Severity) -> int:
+    """As ``CheckResult.exit_status``."""
+    if isinstance(of, ViewDoc):
+        return _exit([of.worst] if of.worst else [], least, complete=of.complete)
+    worst = [f.severity for r in of.reports for f in r.findings]
+    return _exit(worst, least, complete=not of.failed and all(r.judged for r in of.reports))
+
+
+def _exit(found: Iterable[SeverityName], least: Severity, *, complete: bool) -> int:
+    if any(Severity[name.upper()] >= least for name in found):
+        return 1
+    return 0 if complete else 3
 
 
 def _status(of: StatusDoc, width: int | None) -> Iterator[Line]:

@@ -41,7 +41,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     width: int | None = None
 
 
-def encode(of: doc.Document) -> str:
+def encode(of: doc.Document | CheckDoc) -> str:
     return msgspec.json.format(msgspec.json.encode(of), indent=2).decode("utf-8") + "\n"
 
 

@@ -51,8 +51,13 @@ def main() -> int:
         if not services.add(url):
             print(f"URL {number} is none that apprise knows", file=sys.stderr)
             return FAILED
-    kind = apprise.NotifyType(asked["kind"])
-    if services.notify(body=asked["body"], title=asked["title"], notify_type=kind):
+    taken = services.notify(
+        body=asked["body"],
+        title=asked["title"],
+        notify_type=apprise.NotifyType(asked["kind"]),
+        body_format=apprise.NotifyFormat.TEXT,
+    )
+    if taken:
         return os.EX_OK
     why = _refused[0] if _refused else "the service did not take it"
     print(why, file=sys.stderr)

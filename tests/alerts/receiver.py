@@ -84,8 +84,8 @@ class Receiver:
                 sock = self._context.wrap_socket(sock, server_side=True)
             with contextlib.closing(sock):
                 request = _read(sock)
-                if len(request.body) < int(request.headers["content-length"]):
-                    return
+                if len(request.body) < int(request.headers.get("content-length", "1")):
+                    return  # its sender was killed
                 self.requests.append(request)
                 self.by_peer[sock.getpeername()] = request
                 behave = self._behaviours[0]

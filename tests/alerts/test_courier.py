@@ -88,6 +88,17 @@ def test_a_resolve_follows_and_ends(post: Make) -> None:
     assert box.store.firing() == ()
 
 
+def test_an_episode_that_is_over_does_not_become_worse(post: Make) -> None:
+    sink = Taker()
+    box = post(sink)
+    mild = alert(severity=Severity.WARNING)
+    box.tell(mild, resolved(mild))
+    box.run()
+    box.tell(alert(severity=Severity.ERROR))
+    box.run(60)
+    assert sink.ids == [mild.id, resolved(mild).id]
+
+
 def test_a_resolve_of_nothing_is_nothing(post: Make) -> None:
     sink = Taker()
     box = post(sink)

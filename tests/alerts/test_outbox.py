@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -90,6 +91,30 @@ def test_what_waits_survives(tmp_path: Path) -> None:
     assert box.firing() == (alert(2),)
     assert box.waiting() == {"taker": 0}
     box.close(0)
+
+
+def test_what_was_told_is_on_disk(tmp_path: Path) -> None:
+    """Between the call and its return the log was synced."""
+    if shutil.which("strace") is None:
+        pytest.skip("needs strace: apt-get install strace")
+    code = (
+        "import os\n"
+        "from tests.alerts.build import alert, Taker\n"
+        "from permdoctor.alerts.outbox import Outbox\n"
+        f"box = Outbox({str(tmp_path / 'o')!r}, (Taker(),), host='h')\n"
+        "for n in range(3):\n"
+        "    os.write(2, b'before'); box.tell(alert(n)); os.write(2, b'after')\n"
+    )
+    trace = tmp_path / "trace"
+    subprocess.run(
+        ["strace", "-f", "-y", "-o", str(trace), "-e", "trace=write,fsync,fdatasync",
+         sys.executable, "-c", code],
+        cwd=Path(__file__).parent.parent.parent, check=True, capture_output=True,
+    )  # fmt: skip
+    said = trace.read_text().split('"before"')[1:]
+    assert len(said) == 3
+    for one in said:
+        assert "o-wal>) = 0" in one.split('"after"')[0]
 
 
 def test_close_tells_what_it_can(tmp_path: Path) -> None:
@@ -187,12 +212,13 @@ def test_nowhere_to_keep_it(tmp_path: Path) -> None:
 def test_no_room(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(small)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(small)], check=True)
     try:
-        box = outbox(small / "o")
+        box = outbox(small / "o", Taker())
         told = _tell_until_full(box)
         assert 10 < len(told) < 1000
         assert box.firing() == tuple(told)
+        assert box.waiting() == {"taker": len(told)}
         box.close(0)
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)

@@ -18,6 +18,7 @@ COMMANDS = {
     "history": "What was repaired and undone on this host.",
     "status": "How the service is, and what it has found.",
     "findings": "What the service has found, since when, and what helps.",
+    "serve": "The service: watch the engines, judge what starts, tell who must know.",
     "alert": "Try the sinks that people are told by.",
     "config": "The configuration: check, show, schema, init.",
     "systemd": "The service's units: install, uninstall, status, drop-in.",

@@ -96,10 +96,11 @@ def container_from_inspect(
         userns_mode=_string(host.get("UsernsMode")),
         read_only_rootfs=host.get("ReadonlyRootfs") is True,
         env=env_pairs(_strings(config.get("Env"))),
-        labels=tuple((_string(k), _string(v)) for k, v in _mapping(config.get("Labels")).items()),
+        labels=label_pairs(config.get("Labels")),
         command=(_string(top.get("Path")), *_strings(top.get("Args"))),
         mounts=requested_mounts(top.get("Mounts"), host),
         exec_pids=exec_pids,
+        started=_string(state.get("StartedAt")),
     )
 
 
@@ -107,6 +108,11 @@ def env_pairs(lines: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """``NAME=value`` lines; a line without ``=`` sets nothing."""
     split = (line.partition("=") for line in lines)
     return tuple((name, value) for name, equals, value in split if equals and name)
+
+
+def label_pairs(labels: object) -> tuple[tuple[str, str], ...]:
+    """A mapping of labels, in its order."""
+    return tuple((_string(k), _string(v)) for k, v in _mapping(labels).items())
 
 
 def requested_mounts(mounts: object, host_config: object) -> tuple[RequestedMount, ...]:

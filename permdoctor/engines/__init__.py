@@ -28,6 +28,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     image: str = ""
     state: State = State.UNKNOWN
     mounts: tuple[RequestedMount, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 class NoSuchContainerError(UsageError):

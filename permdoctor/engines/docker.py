@@ -22,6 +22,7 @@ from permdoctor.container.inspect import (
     absolute_path,
     container_from_inspect,
     engine_from_info,
+    label_pairs,
     requested_mounts,
     state_word,
     version_tuple,
@@ -147,6 +148,19 @@ class DockerEngine:
         rows = found if isinstance(found, list) else ()
         summaries = (_summary(c) for c in rows if isinstance(c, dict))
         return tuple(sorted(summaries, key=lambda s: s.name))
+
+    def started(self, container_id: str) -> str:
+        """When its present run began, in the engine's words; empty where it does not run."""
+        try:
+            obj = self._json(f"/containers/{segment(container_id)}/json")
+        except AnsweredError as e:
+            if e.status == 404:
+                return ""
+            raise
+        state = obj.get("State") if isinstance(obj, dict) else None
+        if not isinstance(state, dict) or state.get("Running") is not True:
+            return ""
+        return str(state.get("StartedAt") or "")
 
     def containers_using(self, sources: Collection[bytes]) -> tuple[Summary, ...]:
         """Every container that mounts one of these host paths, or a place above or below one.
@@ -316,6 +330,7 @@ def _summary(obj: dict[str, Any]) -> Summary:
         image=str(obj.get("Image", "")),
         state=state_word(obj.get("State")),
         mounts=requested_mounts(obj.get("Mounts"), None),
+        labels=label_pairs(obj.get("Labels")),
     )
 
 

@@ -1,0 +1,76 @@
+"""A report as the reconciler takes it: what was found, in the words of an alert, and where.
+
+Pure.  Several subjects that are refused the same thing are several findings of one problem; the
+reconciler tells them together.  Everything here is printable; host and engine are the
+reconciler's to fill in.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from permdoctor.alerts.alert import Problem
+from permdoctor.container.container import MountKind
+from permdoctor.daemon.events import Found
+from permdoctor.diagnosis.report import Finding, Remedy, Report
+from permdoctor.diagnosis.unfixable import forbidden
+from permdoctor.kernel.text import printable
+from permdoctor.render.table import samples, why_refused
+
+_HOST: Final = "host"
+_SHOWN: Final = 3
+
+
+def found_of(report: Report) -> tuple[Found, ...]:
+    """One for each finding, in the report's order: worst first."""
+    repairable = not forbidden(report)
+    return tuple(_found(report, finding, repairable=repairable) for finding in report.findings)
+
+
+def roots_of(report: Report) -> tuple[bytes, ...]:
+    """The host's paths of its mounts, as far as they can be watched: binds and volumes."""
+    kinds = (MountKind.BIND, MountKind.VOLUME)
+    paths = (m.host_path for m in report.mounts if m.kind in kinds and not m.deleted)
+    return tuple(dict.fromkeys(p for p in paths if p is not None and p != b"/"))
+
+
+def _found(report: Report, finding: Finding, *, repairable: bool) -> Found:
+    target = finding.target if finding.target is not None else finding.path
+    return Found(
+        problem=Problem(
+            host="",
+            engine=report.container.engine.endpoint,
+            container=printable(report.container.name),
+            code=finding.code,
+            target=printable(target),
+        ),
+        severity=finding.severity,
+        title=finding.title,
+        detail=_detail(report, finding),
+        remedies=tuple(_line(r) for r in finding.remedies[:_SHOWN] if r.commands or r.title),
+        fixable=_fixable(finding) if repairable else (),
+        host_path=printable(finding.host_path) if finding.host_path is not None else "",
+        count=finding.count,
+    )
+
+
+def _detail(report: Report, finding: Finding) -> tuple[str, ...]:
+    why = why_refused(finding, report)
+    such = samples(finding) if finding.samples else ""
+    return tuple(line for line in (why, *finding.detail, such) if line)
+
+
+def _line(remedy: Remedy) -> str:
+    """Shell lines for the host as they are; what is to be done elsewhere says where."""
+    if not remedy.commands:
+        return f"# {remedy.title}"
+    lines = "; ".join(remedy.commands)
+    return lines if remedy.where == _HOST else f"# {remedy.title}: {lines}"
+
+
+def _fixable(finding: Finding) -> tuple[str, ...]:
+    """What the service may do itself: it takes from nobody, and leaves nothing to do by hand."""
+    names = (
+        r.name for r in finding.remedies if r.recipes and r.helps and not r.by_hand and not r.breaks
+    )
+    return tuple(dict.fromkeys(names)) if finding.host_path is not None else ()

@@ -1,0 +1,223 @@
+"""The one loop: takes what happened, asks the reconciler, has it done.
+
+One thread owns the reconciler and everything that its commands touch.  It never waits for anything
+but the next event: engines, workers, filesystems and people who are told have threads or processes
+of their own.  Its progress is what feeds the service manager's watchdog.
+"""
+
+from __future__ import annotations
+
+import selectors
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, assert_never
+
+from permdoctor.alerts.alert import Alert
+from permdoctor.daemon import log
+from permdoctor.daemon.events import (
+    Check,
+    Checked,
+    Command,
+    Connected,
+    Event,
+    List,
+    Log,
+    Repair,
+    Repaired,
+    Swept,
+    Tell,
+    Tick,
+    Watch,
+)
+from permdoctor.daemon.parts import Parts
+from permdoctor.daemon.reconciler import Reconciler
+from permdoctor.daemon.state import State
+from permdoctor.errors import PermdoctorError
+
+BATCH: Final = 256
+_PUBLISH_SECONDS: Final = 0.25
+_OUTBOX_SECONDS: Final = 15.0
+_TELL_AGAIN: Final = 5.0
+_LONGEST: Final = 60.0
+
+
+class Loop:
+    """Runs until :meth:`end`.  ``wake`` is called for each readable descriptor that a part asked
+    to be told of.
+    """
+
+    def __init__(self, parts: Parts, reconciler: Reconciler) -> None:
+        self._parts, self._reconciler = parts, reconciler
+        self._selector = selectors.DefaultSelector()
+        self._untold: deque[Alert] = deque()
+        self._tell_again = 0.0
+        self._published = 0.0
+        self._dirty = True
+        self._counted = 0.0
+        self._fed = 0.0
+        self._status = ""
+        self._ending = False
+        self.state = State()
+
+    # -- what parts ask for ------------------------------------------------------------------
+
+    def watch(self, fd: int, wake: Callable[[], None]) -> None:
+        self._selector.register(fd, selectors.EVENT_READ, wake)
+
+    def forget(self, fd: int) -> None:
+        try:
+            self._selector.unregister(fd)
+        except (KeyError, ValueError):
+            return
+
+    def end(self) -> None:
+        self._ending = True
+
+    # -- the loop ----------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until it is ended."""
+        while not self._ending:
+            self.round(_LONGEST)
+
+    def drain(self, until: float, busy: Callable[[], bool]) -> None:
+        """Go on for as long as there is something, and not beyond ``until`` (monotonic)."""
+        while busy() and time.monotonic() < until:
+            self.round(min(0.1, max(0.0, until - time.monotonic())))
+
+    def round(self, longest: float) -> None:
+        """Wait for something, and take it."""
+        wait = min(longest, self._wait(time.monotonic()))
+        for key, _ in self._selector.select(wait):
+            key.data()
+        parts = self._parts
+        self.take(parts.inbox.take(BATCH))
+        now = time.monotonic()
+        due = self._reconciler.due()
+        if due is not None and due <= now:
+            self.take([Tick()])
+        self.take(parts.dispatch.advance(now))
+        parts.watch.advance(now)
+        for engine in parts.inbox.lost():
+            log.logger().warning("events were dropped: everything is listed again", engine=engine)
+            parts.relist(engine)
+        self._keep_house(now)
+
+    def take(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._observe(event)
+            commands = self._reconciler.handle(event, time.monotonic(), time.time())
+            self._dirty = True
+            for command in commands:
+                self._do(command)
+
+    def _wait(self, now: float) -> float:
+        parts = self._parts
+        times = [
+            self._reconciler.due(),
+            parts.dispatch.due(),
+            parts.watch.due(),
+            self._counted + _OUTBOX_SECONDS,
+            self._published + _PUBLISH_SECONDS if self._dirty else None,
+            self._tell_again if self._untold else None,
+        ]
+        if parts.notifier.every is not None:
+            times.append(self._fed + parts.notifier.every)
+        return max(0.0, min(t for t in times if t is not None) - now)
+
+    # -- commands ----------------------------------------------------------------------------
+
+    def _do(self, command: Command) -> None:
+        parts = self._parts
+        match command:
+            case Check():
+                parts.dispatch.check(command, time.monotonic())
+            case Repair():
+                parts.dispatch.repair(command, time.monotonic())
+            case List(engine=engine):
+                parts.list(engine)
+            case Watch(paths=paths):
+                parts.watch.want(paths)
+            case Tell(alert=alert):
+                self._untold.append(alert)
+                self._tell(time.monotonic())
+            case Log():
+                log.write(command)
+            case _:
+                assert_never(command)
+
+    def _tell(self, now: float) -> None:
+        """In their order; what cannot be kept now is kept later."""
+        if now < self._tell_again:
+            return
+        while self._untold:
+            try:
+                self._parts.outbox.tell(self._untold[0])
+            except PermdoctorError as e:
+                self._tell_again = now + _TELL_AGAIN
+                log.logger().error(e.message, hint=e.hint, waiting=len(self._untold))
+                return
+            self._untold.popleft()
+
+    def _observe(self, event: Event) -> None:
+        metrics = self._parts.metrics
+        match event:
+            case Checked():
+                _log_check(event)
+                if metrics is not None:
+                    metrics.checked(event.seconds, not event.failed)
+            case Repaired() if metrics is not None:
+                metrics.repaired(event)
+            case Connected(engine=engine):
+                self._parts.connected(engine)
+            case Swept():
+                pass
+            case _:
+                pass
+
+    # -- what others see ---------------------------------------------------------------------
+
+    def _keep_house(self, now: float) -> None:
+        parts = self._parts
+        parts.health.beat()
+        if self._untold:
+            self._tell(now)
+        if self._dirty and now >= self._published + _PUBLISH_SECONDS:
+            self._publish(now)
+        if now >= self._counted + _OUTBOX_SECONDS:
+            self._counted = now
+            parts.count()
+        every = parts.notifier.every
+        if every is not None and now >= self._fed + every:
+            self._fed = now
+            parts.notifier.alive()
+
+    def _publish(self, now: float) -> None:
+        self._dirty, self._published = False, now
+        self.state = state = self._reconciler.state()
+        self._parts.observe(state)
+        status = summary(state)
+        if status != self._status:
+            self._status = status
+            self._parts.notifier.status(status)
+
+
+def summary(state: State) -> str:
+    """One line for `systemctl status`."""
+    up = sum(e.connected for e in state.engines)
+    return (
+        f"{len(state.containers)} containers on {up} of {len(state.engines)} engines, "
+        f"{len(state.firing)} problems told"
+    )
+
+
+def _log_check(event: Checked) -> None:
+    log.logger().debug(
+        "checked",
+        engine=event.ref.engine,
+        id=event.ref.id[:12],
+        findings=len(event.found),
+        seconds=round(event.seconds, 3),
+        failed=event.failed or None,
+    )

@@ -1,0 +1,349 @@
+"""``serve``: the service from its start to its end.
+
+Order matters.  The nursery is there before the first thread; what people were told before is known
+before the first engine is asked; READY is said once every engine is being asked.  At the end the
+other way round: no new work, what is under way ends in order, what is to be told is told as far as
+there is time, and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, MutableMapping
+from functools import partial
+from types import FrameType
+from typing import TYPE_CHECKING, Final
+
+from permdoctor.alerts.sink import Sink, sinks_of
+from permdoctor.config import Config, Loaded, read
+from permdoctor.daemon import log
+from permdoctor.daemon.dispatch import AHEAD, Dispatch, Worker
+from permdoctor.daemon.events import Reloaded, Restored, Swept
+from permdoctor.daemon.limits import Limits
+from permdoctor.daemon.loop import Loop
+from permdoctor.daemon.notify import Notifier
+from permdoctor.daemon.nursery import CHECKER, WATCHER, Nursery, Work
+from permdoctor.daemon.parts import Parts
+from permdoctor.daemon.reconciler import Reconciler
+from permdoctor.daemon.rules import host_of, local_minute, rules_of
+from permdoctor.daemon.source import Pace
+from permdoctor.daemon.watch import Watch
+from permdoctor.errors import CannotCheckError, PermdoctorError, UsageError
+
+if TYPE_CHECKING:
+    from permdoctor.daemon.exporter import MetricsServer
+    from permdoctor.daemon.status import Facts, StatusServer
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_REPAIR_SECONDS: Final = 12.0
+_FLUSH_SECONDS: Final = 5.0
+
+
+def serve(
+    file: str | None,
+    hosts: tuple[str, ...],
+    environ: MutableMapping[str, str],
+    pace: Pace | None = None,
+) -> int:
+    """Until SIGTERM or SIGINT.  Raises ``UsageError`` for a configuration that is wrong,
+    ``CannotCheckError`` where the machine does not let it begin.
+    """
+    loaded = read(file, environ)
+    notifier = Notifier(environ)
+    log.configure(loaded.config.log, environ, sys.stderr)
+    nursery = Nursery({CHECKER: _checker, WATCHER: _watcher})
+    service = _Service(loaded, file, hosts, environ, notifier, nursery, pace)
+    try:
+        service.begin()
+        service.run()
+    finally:
+        service.end()
+    return service.status
+
+
+def _checker() -> Work:
+    """What workers need is imported once."""
+    import permdoctor.app.live
+    import permdoctor.app.neighbours  # noqa: F401 - it is there then
+    from permdoctor.daemon.work import work
+
+    return work
+
+
+def _watcher() -> Work:
+    from permdoctor.daemon.watching import watching
+
+    return watching
+
+
+class _Service:
+    def __init__(
+        self,
+        loaded: Loaded,
+        file: str | None,
+        hosts: tuple[str, ...],
+        environ: MutableMapping[str, str],
+        notifier: Notifier,
+        nursery: Nursery,
+        pace: Pace | None,
+    ) -> None:
+        config = loaded.config
+        self.status = 0
+        self._file, self._hosts, self._environ = file, hosts, environ
+        self._loaded = loaded
+        self._started = time.time()
+        self._config_error = ""
+        self._sinks: tuple[Sink, ...] = ()
+        self._servers: list[MetricsServer | StatusServer] = []
+        self._began = False
+        self._parts = parts = Parts(config, hosts, environ, notifier, nursery, pace)
+        limits = Limits(checks=AHEAD + config.service.workers, check_deadline=300.0)
+        self._reconciler = Reconciler(rules_of(config), limits, local_minute)
+        self._loop = loop = Loop(parts, self._reconciler)
+        parts.dispatch = Dispatch(
+            nursery, config.service.workers, parts.job, self._listen_to, loop.forget
+        )
+        parts.watch = Watch(
+            nursery, config.service.watch_max, log.say, self._listen_to, loop.forget
+        )
+        self._wake_r, self._wake_w = socket.socketpair()
+        self._handlers: dict[signal.Signals, object] = {}
+
+    # -- beginning ---------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        parts, config = self._parts, self._loaded.config
+        self._take_care(config)
+        endpoints = parts.endpoints(config)
+        self._sinks = sinks_of(config.alerts.sinks, self._environ)
+        parts.open_outbox(self._sinks)
+        self._began = True
+        firing = parts.outbox.firing()
+        if firing:
+            log.logger().info("alerts go on from before", count=len(firing))
+            self._loop.take([Restored(firing=firing)])
+        self._loop.watch(parts.inbox.fileno(), lambda: None)
+        self._loop.watch(parts.nursery.fileno(), self._nursery_died)
+        self._catch_signals()
+        self._open(config)
+        if parts.metrics is not None:
+            parts.metrics.reloaded(True, time.time())
+        parts.connect(endpoints)
+        for engine in dict.fromkeys(a.problem.engine for a in firing):
+            if not parts.watches(engine):
+                self._loop.take([Swept(engine=engine, containers=())])
+        parts.watch.configuration(self._files())
+        log.logger().info(
+            "permdoctor serves",
+            engines=", ".join(e.url for e in endpoints),
+            sinks=", ".join(s.name for s in self._sinks) or "none",
+            config=self._loaded.place,
+            host=host_of(config),
+        )
+        parts.notifier.ready(f"watching {len(endpoints)} engines")
+
+    def run(self) -> None:
+        self._loop.run()
+
+    def _take_care(self, config: Config) -> None:
+        """What a repair left paused that was killed with us."""
+        from permdoctor.app.interrupted import take_care
+
+        try:
+            if not os.listdir(os.path.join(config.repair.state, "active")):
+                return
+            for told in take_care(config.repair.state):
+                log.logger().warning(told.message, hint=told.hint)
+        except OSError:
+            return
+        except PermdoctorError as e:
+            log.logger().warning(e.message, hint=e.hint)
+
+    def _open(self, config: Config) -> None:
+        """The ways in.  Raises ``PermdoctorError``."""
+        from permdoctor.daemon.exporter import MetricsServer
+        from permdoctor.daemon.status import StatusServer
+
+        parts = self._parts
+        servers: list[MetricsServer | StatusServer] = []
+        address = config.metrics.address
+        if address is not None and parts.metrics is not None:
+            servers.append(MetricsServer(address, parts.metrics, parts.health))
+        if config.service.socket:
+            servers.append(
+                StatusServer(
+                    config.service.socket,
+                    config.service.socket_group,
+                    lambda: self._loop.state,
+                    parts.check,
+                    self._facts,
+                )
+            )
+        for server in servers:
+            server.start()
+            self._servers.append(server)
+
+    def _facts(self) -> Facts:
+        """In a server's thread."""
+        from permdoctor.daemon.status import Facts
+
+        box = self._parts.outbox
+        return Facts(
+            host=host_of(self._loaded.config),
+            started=self._started,
+            config_error=self._config_error,
+            sinks=box.counters(),
+            waiting=box.waiting(),
+        )
+
+    def _files(self) -> tuple[bytes, ...]:
+        return tuple(os.fsencode(os.path.abspath(s.file)) for s in self._loaded.sources)
+
+    # -- what comes --------------------------------------------------------------------------
+
+    def _listen_to(self, fd: int, who: object) -> None:
+        wake: Callable[[], None]
+        if isinstance(who, Worker):
+            wake = partial(self._worker_answers, who)
+        else:
+            wake = self._watch_answers
+        self._loop.watch(fd, wake)
+
+    def _worker_answers(self, worker: Worker) -> None:
+        self._loop.take(self._parts.dispatch.answered(worker, time.monotonic()))
+
+    def _watch_answers(self) -> None:
+        for event in self._parts.watch.answered():
+            if isinstance(event, bytes):
+                self._config_changed()
+            else:
+                self._loop.take([event])
+
+    def _nursery_died(self) -> None:
+        self.status = CannotCheckError.exit_status
+        log.logger().critical("the nursery died: nothing can be judged any more")
+        self._loop.end()
+
+    def _catch_signals(self) -> None:
+        for end in (self._wake_r, self._wake_w):
+            end.setblocking(False)
+        self._loop.watch(self._wake_r.fileno(), self._signals)
+        signal.set_wakeup_fd(self._wake_w.fileno(), warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            self._handlers[number] = signal.signal(number, _nothing)
+
+    def _signals(self) -> None:
+        try:
+            numbers = set(self._wake_r.recv(4096))
+        except BlockingIOError:
+            return
+        if numbers & {signal.SIGTERM, signal.SIGINT}:
+            self._loop.end()
+        elif signal.SIGHUP in numbers:
+            self._reload()
+
+    # -- another configuration ---------------------------------------------------------------
+
+    def _config_changed(self) -> None:
+        """Taken when somebody says so: who edits several files is not done after the first."""
+        try:
+            new = read(self._file, self._environ)
+        except PermdoctorError as e:
+            for message, hint in e.lines:
+                log.logger().warning("the changed configuration is wrong", why=message, hint=hint)
+            return
+        if new.config != self._loaded.config:
+            log.logger().info("the configuration has changed", hint="SIGHUP puts it into force")
+
+    def _reload(self) -> None:
+        """All of it, or nothing."""
+        parts = self._parts
+        parts.notifier.reloading()
+        try:
+            self._take_over(read(self._file, self._environ))
+        except PermdoctorError as e:
+            self._config_error = e.message
+            for message, hint in e.lines:
+                log.logger().error("configuration not reloaded", why=message, hint=hint)
+        else:
+            self._config_error = ""
+            log.logger().info("configuration reloaded", config=self._loaded.place)
+        if parts.metrics is not None:
+            parts.metrics.reloaded(not self._config_error, time.time())
+        parts.notifier.ready("configuration not reloaded" if self._config_error else "reloaded")
+
+    def _take_over(self, new: Loaded) -> None:
+        """Raises ``PermdoctorError`` with everything as it was."""
+        parts, old, config = self._parts, self._loaded.config, new.config
+        if config.repair.state != old.repair.state:
+            raise UsageError("repair.state changes with a restart only")
+        if bool(parts.metrics) != bool(config.metrics.listen or config.metrics.textfile):
+            raise UsageError("metrics are switched on and off with a restart only")
+        endpoints = parts.endpoints(config)
+        sinks = sinks_of(config.alerts.sinks, self._environ)
+        self._reopen(config)
+        try:
+            parts.change_sinks(sinks, self._sinks)
+        except PermdoctorError:
+            self._reopen(old)
+            raise
+        self._sinks, self._loaded = sinks, new
+        log.configure(config.log, self._environ, sys.stderr)
+        parts.reconfigure(config)
+        parts.connect(endpoints)
+        parts.watch.configuration(self._files())
+        self._loop.take([Reloaded(rules=rules_of(config))])
+
+    def _reopen(self, config: Config) -> None:
+        ways = (config.metrics.listen, config.service.socket, config.service.socket_group)
+        old = self._parts.config
+        if ways == (old.metrics.listen, old.service.socket, old.service.socket_group):
+            return
+        self._close_servers()
+        try:
+            self._open(config)
+        except PermdoctorError:
+            self._close_servers()
+            self._open(old)
+            raise
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """In order, within seconds; whatever of it was begun."""
+        parts = self._parts
+        parts.notifier.stopping("ending what is under way")
+        if self._began:
+            log.logger().info("permdoctor stops")
+        parts.disconnect()
+        parts.dispatch.interrupt()
+        self._loop.drain(time.monotonic() + _REPAIR_SECONDS, lambda: parts.dispatch.repairing)
+        parts.dispatch.close()
+        parts.watch.close()
+        self._close_servers()
+        if self._began:
+            parts.outbox.close(_FLUSH_SECONDS)
+        parts.nursery.close()
+        textfile = parts.config.metrics.textfile
+        if self._began and textfile:
+            from permdoctor.daemon.exporter import remove_textfile
+
+            remove_textfile(textfile)
+        if self._handlers:
+            signal.set_wakeup_fd(-1)
+        self._wake_r.close()
+        self._wake_w.close()
+        parts.inbox.close()
+        parts.notifier.close()
+
+    def _close_servers(self) -> None:
+        while self._servers:
+            self._servers.pop().close()
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """The number comes through the wakeup descriptor."""

@@ -1,0 +1,283 @@
+"""One engine's events: what runs there, what happens, and whether it is there at all.
+
+Two threads.  The *reader* subscribes, then lists (so nothing falls between), then reads events
+until the stream ends, and begins anew after a pause that grows and is never twice the same.  The
+*keeper* asks the engine for a sign of life, since a stream that is dead is only silent, and lists
+when it is asked to.  Events that the list already knew are dropped by their time.
+
+An engine behind TCP is not subscribed to: it is listed every few seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+
+from permdoctor.container.container import State
+from permdoctor.daemon.events import (
+    Action,
+    Connected,
+    ContainerRef,
+    Disconnected,
+    Happened,
+    Seen,
+    Swept,
+)
+from permdoctor.daemon.inbox import Inbox
+from permdoctor.engines import Summary
+from permdoctor.engines.docker import DockerEngine
+from permdoctor.engines.endpoints import Endpoint
+from permdoctor.engines.events import (
+    EngineEvent,
+    EventStream,
+    StreamEnded,
+    TooLongError,
+    parse_event,
+)
+from permdoctor.errors import PermdoctorError
+from permdoctor.kernel.text import printable
+
+_BEFORE: Final = 2.0
+"""Seconds before the subscription from which on events are asked for."""
+
+_RUNS: Final = (State.RUNNING, State.PAUSED)
+_NANO: Final = 1_000_000_000
+
+
+class Pace(Struct, frozen=True, kw_only=True):
+    """Seconds.  ``answer`` is how long an engine may take; ``least`` and ``most`` are the pauses
+    before it is tried again; ``poll`` is for engines that have no stream.
+    """
+
+    answer: float = 15.0
+    ping: float = 10.0
+    least: float = 0.2
+    most: float = 30.0
+    poll: float = 10.0
+
+
+class Source:
+    """Watches from ``start`` to ``stop``.  ``engine`` is the endpoint's URL."""
+
+    def __init__(self, endpoint: Endpoint, inbox: Inbox, pace: Pace | None = None) -> None:
+        self.engine = endpoint.url
+        self._endpoint, self._inbox, self._pace = endpoint, inbox, pace or Pace()
+        self._stop = threading.Event()
+        self._wishes: queue.SimpleQueue[_Wish] = queue.SimpleQueue()
+        self._stream: EventStream | None = None
+        self._up = threading.Event()
+        self._running: set[str] = set()
+        self._threads = [
+            threading.Thread(target=self._read_on, name="permdoctor-events", daemon=True),
+            threading.Thread(target=self._keep_on, name="permdoctor-keeper", daemon=True),
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Ends soon; :meth:`join` waits for it."""
+        self._stop.set()
+        self._wishes.put(_Wish(end=True))
+        self._hang_up()
+
+    def join(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def list(self) -> None:
+        """List everything: answered by ``Swept``."""
+        self._wishes.put(_Wish())
+
+    def relist(self) -> None:
+        """Events were lost: answered by ``Connected``."""
+        self._wishes.put(_Wish(lost=True))
+
+    # -- the reader --------------------------------------------------------------------------
+
+    def _read_on(self) -> None:
+        pause = self._pace.least
+        while not self._stop.is_set():
+            begun = time.monotonic()
+            try:
+                why = self._session()
+            except PermdoctorError as e:
+                why = e.message
+            except Exception as e:  # noqa: BLE001 - whatever an engine says, it is tried again
+                why = f"internal error: {type(e).__name__}: {e}"
+            self._up.clear()
+            if self._stop.is_set():
+                return
+            self._inbox.put(Disconnected(engine=self.engine, why=why))
+            if time.monotonic() - begun > self._pace.most:
+                pause = self._pace.least
+            self._stop.wait(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+            pause = min(pause * 2, self._pace.most)
+
+    def _session(self) -> str:
+        """One connection from its beginning to its end; why it ended."""
+        with contextlib.closing(DockerEngine(self._endpoint)) as engine:
+            _ = engine.info
+            path = self._endpoint.socket_path
+            if path is None:
+                return self._poll(engine)
+            since = time.time() - _BEFORE
+            stream = EventStream(path, engine.api_version, since, seconds=self._pace.answer)
+            self._stream = stream
+            try:
+                if self._stop.is_set():
+                    return "stopped"
+                known = self._connect(engine)
+                return self._follow(stream, known)
+            finally:
+                self._stream = None
+                stream.release()
+
+    def _connect(self, engine: DockerEngine) -> int:
+        """List, and say so; when, in nanoseconds since the epoch."""
+        asked = time.time_ns()
+        seen = tuple(self._seen(s) for s in engine.list())
+        self._running = {s.ref.id for s in seen if s.running}
+        self._inbox.put(Connected(engine=self.engine, containers=seen))
+        self._up.set()
+        return asked
+
+    def _follow(self, stream: EventStream, known: int) -> str:
+        while not self._stop.is_set():
+            try:
+                line = stream.next(self._pace.most)
+            except StreamEnded as e:
+                return e.message
+            except TooLongError:
+                self.relist()
+                continue
+            event = parse_event(line) if line is not None else None
+            if event is not None and not 0 < event.at < known:
+                self._happened(event)
+        return "stopped"
+
+    def _happened(self, event: EngineEvent) -> None:
+        if event.kind == "daemon":
+            if event.action == "reload":
+                self.list()
+            return
+        action = _ACTIONS[event.kind].get(event.action)
+        if action is None or not event.container:
+            return
+        if event.action in _WHILE_RUNNING and event.container not in self._running:
+            return  # nothing runs that could be judged
+        if action is Action.START:
+            self._running.add(event.container)
+        elif action in (Action.STOP, Action.GONE):
+            self._running.discard(event.container)
+        seen = Seen(
+            ref=ContainerRef(engine=self.engine, id=event.container),
+            name=event.name,
+            running=action in (Action.START, Action.CHANGE),
+            labels=event.labels,
+        )
+        self._inbox.offer(Happened(action=action, container=seen))
+
+    def _poll(self, engine: DockerEngine) -> str:
+        self._connect(engine)
+        while not self._stop.wait(self._pace.poll):
+            self._inbox.put(self._swept(engine))
+        return "stopped"
+
+    # -- the keeper --------------------------------------------------------------------------
+
+    def _keep_on(self) -> None:
+        while not self._stop.is_set():
+            wish = self._next_wish()
+            if wish is not None and wish.end:
+                return
+            if not self._up.is_set():
+                continue  # a list comes with the connection
+            try:
+                self._keep(wish)
+            except PermdoctorError:
+                self._hang_up()  # the reader says so, and begins anew
+            except Exception:  # noqa: BLE001 - as above
+                self._hang_up()
+
+    def _next_wish(self) -> _Wish | None:
+        """``None``: it is time for a ping."""
+        try:
+            wish = self._wishes.get(timeout=self._pace.ping)
+        except queue.Empty:
+            return None
+        with contextlib.suppress(queue.Empty):
+            while True:  # several are one
+                more = self._wishes.get_nowait()
+                wish = _Wish(end=wish.end or more.end, lost=wish.lost or more.lost)
+        return wish
+
+    def _keep(self, wish: _Wish | None) -> None:
+        with contextlib.closing(DockerEngine(self._endpoint)) as engine:
+            if wish is None:
+                _ = engine.api_version
+            elif wish.lost:
+                self._connect(engine)
+            else:
+                self._inbox.put(self._swept(engine))
+
+    def _swept(self, engine: DockerEngine) -> Swept:
+        """The list with what only a look at each shows: which run of it this is."""
+        found = []
+        for summary in engine.list():
+            if self._stop.is_set():
+                raise StreamEnded("stopped")  # half a list would be a lie
+            found.append(self._seen(summary, engine.started))
+        return Swept(engine=self.engine, containers=tuple(found))
+
+    def _seen(self, summary: Summary, started: Callable[[str], str] | None = None) -> Seen:
+        running = summary.state in _RUNS
+        return Seen(
+            ref=ContainerRef(engine=self.engine, id=summary.id),
+            name=printable(summary.name),
+            running=running,
+            started=started(summary.id) if started is not None and running else "",
+            labels=summary.labels,
+        )
+
+    def _hang_up(self) -> None:
+        stream = self._stream
+        if stream is not None:
+            stream.close()
+
+
+class _Wish(Struct, frozen=True, kw_only=True):
+    """A list; ``lost``: events were.  ``end``: nothing more is wished for."""
+
+    lost: bool = False
+    end: bool = False
+
+
+_ACTIONS: Final = {
+    "container": {
+        "start": Action.START,
+        "die": Action.STOP,
+        "destroy": Action.GONE,
+        "restart": Action.CHANGE,
+        "unpause": Action.CHANGE,
+        "exec_start": Action.CHANGE,
+        "exec_die": Action.CHANGE,
+        "rename": Action.CHANGE,
+        "update": Action.CHANGE,
+    },
+    "volume": {"mount": Action.CHANGE, "unmount": Action.CHANGE},
+}
+"""``create`` means nothing yet, ``stop`` and ``kill`` come with a ``die``."""
+
+_WHILE_RUNNING: Final = ("mount", "unmount", "rename", "update")
+"""What may happen to a container that does not run, too."""

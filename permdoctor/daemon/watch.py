@@ -1,0 +1,162 @@
+"""What is watched on the filesystems, and the process that watches (``watching.py``).
+
+That one may hang in a filesystem that does not answer: it is given up after ``PATIENCE`` seconds,
+and another one watches the rest.  What cannot be watched, for that or because a limit is reached,
+is found by the checks that come round; one warning says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from permdoctor.daemon.channel import Channel, Closed
+from permdoctor.daemon.events import Changed, Event, MapsChanged
+from permdoctor.daemon.nursery import WATCHER, Child, Nursery
+from permdoctor.daemon.watching import Noticed, Wanted
+from permdoctor.errors import PermdoctorError
+from permdoctor.kernel.text import printable
+
+PATIENCE: Final = 10.0
+_AGAIN: Final = 600.0
+"""Seconds until a root is tried again that did not answer."""
+
+_RESTART: Final = 5.0
+_SEND_SECONDS: Final = 2.0
+
+MAPS: Final = (b"/etc/subuid", b"/etc/subgid", b"/etc/docker/daemon.json")
+"""Who is whom."""
+
+Say = Callable[[str, str, dict[str, object]], None]
+
+
+class Watch:
+    """The service's side; one thread, the loop's.  ``configuration`` are its files."""
+
+    def __init__(
+        self,
+        nursery: Nursery,
+        most: int,
+        say: Say,
+        watch: Callable[[int, object], None],
+        forget: Callable[[int], None],
+    ) -> None:
+        self._nursery, self._most, self._say = nursery, most, say
+        self._watch, self._forget = watch, forget
+        self._roots: tuple[bytes, ...] = ()
+        self._configuration: frozenset[bytes] = frozenset()
+        self._child: Child | None = None
+        self._channel: Channel[Noticed] | None = None
+        self._deadline: float | None = None
+        self._again: float | None = None
+        self._about = b""
+        self._dead: dict[bytes, float] = {}
+        self._warned = False
+        self.watched = 0
+        self.fallback = False
+        """Whether something can only be found by checks that come round."""
+
+    def resize(self, most: int) -> None:
+        self._most = most
+
+    def configuration(self, files: tuple[bytes, ...]) -> None:
+        self._configuration = frozenset(files)
+        self._ask()
+
+    def want(self, roots: tuple[bytes, ...]) -> None:
+        """These roots and no others."""
+        self._roots = roots
+        self._ask()
+
+    def answered(self) -> list[Event | bytes]:
+        """What has changed; a path alone is one of the configuration."""
+        assert self._channel is not None
+        try:
+            noticed = self._channel.received()
+        except Closed:
+            self._lost("it died")
+            return []
+        return [event for n in noticed for event in self._heard(n)]
+
+    def due(self) -> float | None:
+        times = (self._deadline, self._again, min(self._dead.values(), default=None))
+        return min((t for t in times if t is not None), default=None)
+
+    def advance(self, now: float) -> None:
+        """Give up what does not answer; try again what did not."""
+        if self._deadline is not None and now >= self._deadline:
+            if self._about:
+                self._dead[self._about] = now + _AGAIN
+                self._say("warning", "not watched: it does not answer", {"path": self._about})
+            self._lost("it does not answer")
+        revived = [path for path, at in self._dead.items() if now >= at]
+        for path in revived:
+            del self._dead[path]
+        if revived or (self._again is not None and now >= self._again):
+            self._ask()
+
+    def close(self) -> None:
+        if self._child is not None and self._channel is not None:
+            self._forget(self._channel.fileno())
+            self._child.kill()
+        self._child = self._channel = None
+        self._deadline = self._again = None
+
+    def _ask(self) -> None:
+        self._again = None
+        try:
+            channel = self._channel or self._hire()
+            roots = tuple(r for r in self._roots if r not in self._dead)
+            files = (*MAPS, *sorted(self._configuration))
+            channel.send(Wanted(roots=roots, files=files, most=self._most), _SEND_SECONDS)
+        except Closed:
+            self._lost("it does not listen")
+            return
+        except PermdoctorError as e:
+            self._lost(e.message)
+            return
+        self._deadline = time.monotonic() + PATIENCE
+
+    def _hire(self) -> Channel[Noticed]:
+        self._child = self._nursery.child(WATCHER)
+        self._channel = Channel(self._child.sock, Noticed)
+        self._watch(self._channel.fileno(), self)
+        return self._channel
+
+    def _lost(self, why: str) -> None:
+        """Another one begins in a moment."""
+        self._say("debug", "the watching process is replaced", {"why": why})
+        self.close()
+        self.watched = 0
+        self._again = time.monotonic() + _RESTART
+
+    def _heard(self, noticed: Noticed) -> list[Event | bytes]:
+        if noticed.about:
+            self._about = noticed.about
+            self._deadline = time.monotonic() + PATIENCE
+            return []
+        if noticed.done:
+            self._done(noticed)
+            return []
+        if noticed.overflow:
+            return [Changed(path=root) for root in self._roots]
+        if not noticed.file:
+            return [Changed(path=noticed.changed)]
+        if noticed.changed in self._configuration:
+            return [noticed.changed]
+        return [MapsChanged(path=noticed.changed)]
+
+    def _done(self, noticed: Noticed) -> None:
+        self._deadline, self._about = None, b""
+        self.watched = noticed.watched
+        left_out = noticed.left_out + len(self._dead)
+        self.fallback = bool(left_out)
+        if noticed.left_out and not self._warned:
+            self._say(
+                "warning",
+                "not everything can be watched: changes there are found by the checks that come"
+                " round",
+                {"why": printable(noticed.why), "watched": noticed.watched, "left": left_out},
+            )
+        self._warned = bool(noticed.left_out)

@@ -42,10 +42,8 @@ def is_needed(config: Config) -> bool:
 def _parts(config: Config) -> Iterator[list[str]]:
     if config.repair.roots:
         yield [
-            "# Repair: changing owners, modes and ACLs (set-id bits are kept or set) there, and",
-            "# nowhere else.",
+            "# Repair: owners, modes and ACLs may be changed there, and nowhere else.",
             f"CapabilityBoundingSet={' '.join(REPAIR_CAPS)}",
-            "RestrictSUIDSGID=no",
             "SystemCallFilter=@chown",
             *_writable(*config.repair.roots),
         ]

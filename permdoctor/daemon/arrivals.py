@@ -198,7 +198,8 @@ def _renamed(desk: Desk, record: Record, seen: Seen, one: Connection) -> bool:
 def _named(desk: Desk, record: Record, one: Connection) -> None:
     """Somebody has that name (again)."""
     desk.gone.discard(record.key)
-    if desk.roster.shared(record.key):
+    for other in desk.roster.others(record):
+        assess(desk, other)
         desk.connections.again(one, desk.now + RELIST)
 
 

@@ -130,15 +130,17 @@ class Checks:
     def back(self, number: int, ref: ContainerRef) -> Ticket | None:
         """One came back; ``None``: it was not under way, or a newer one came back before."""
         late = self._late.get(ref)
-        if late is not None and late.number == number:
-            del self._late[ref]
-            return late
         ticket = self._under_way.get(number)
-        if ticket is None or ticket.ref != ref:
+        if late is not None and late.number == number:
+            ticket = late
+        elif ticket is None or ticket.ref != ref:
             return None
+        else:
+            self._free(ticket)
         self._late.pop(ref, None)
         self._hung.discard(ref)
-        self._free(ticket)
+        if ref in self._wishes and ref not in self._waiting:
+            self._file(ref)
         return ticket
 
     def given_up(self, now: float) -> list[Ticket]:

@@ -59,6 +59,9 @@ from permdoctor.kernel.text import printable
 _CLOCK = 3600.0
 """Seconds after which the wall clock is looked at again: it may be set."""
 
+_STEP = 1.0
+"""Seconds by which a clock that is only slewed does not differ from one event to the next."""
+
 
 def utc_minute(wall: float) -> int:
     """The minute of the day, in UTC."""
@@ -81,6 +84,7 @@ class Reconciler:
         self._watch_at = 0.0
         self._unwatched = False
         self._expiry = next_expiry(rules.silences, float("-inf"))
+        self._offset: float | None = None
 
     def handle(self, event: Event, now: float, wall: float) -> list[Command]:
         """What is to be done now that this has happened, in this order.  ``now`` is monotonic
@@ -267,15 +271,20 @@ class Reconciler:
     def _advance(self) -> None:
         """Whatever is due by now."""
         desk = self._desk
-        if self._expiry is not None and desk.wall >= self._expiry:
+        if self._clock_was_set() or (self._expiry is not None and desk.wall >= self._expiry):
             self._assess_all()
         self._give_up()
         self._pass_away()
         desk.tell(desk.episodes.advance(desk.now, desk.wall))
         desk.out.extend(desk.connections.lists(desk.now, desk.count))
+        self._watch()
         results.treat(desk)
         desk.out.extend(desk.checks.begin(desk.now, self._ready, self._run))
-        self._watch()
+
+    def _clock_was_set(self) -> bool:
+        """Whether the wall clock did not go on as the monotonic one did."""
+        before, self._offset = self._offset, self._desk.wall - self._desk.now
+        return before is not None and abs(self._offset - before) > _STEP
 
     def _give_up(self) -> None:
         """On what should have come back before."""

@@ -25,8 +25,10 @@ def accepted(desk: Desk, record: Record, ticket: Ticket, event: Checked) -> None
     news = _shape(found) != _shape(record.found)
     record.since = {_which(f): record.since.get(_which(f), desk.wall) for f in found}
     record.found = found
-    record.roots = bounds.roots_of(event.roots, desk.limits)
-    desk.roots.set(record.ref, record.roots)
+    roots = bounds.roots_of(event.roots, desk.limits)
+    unwatched = not set(roots) <= set(record.roots)
+    record.roots = roots
+    desk.roots.set(record.ref, roots)
     record.judged, record.failed, record.failures = True, "", 0
     record.checked, record.seconds = desk.wall, event.seconds
     _count_looks(desk, record, ticket.why, news=news)
@@ -39,7 +41,7 @@ def accepted(desk: Desk, record: Record, ticket: Ticket, event: Checked) -> None
         if failed is not None:
             desk.log_of("warning", "repair did not help", record, **_fields(failed))
     assess(desk, record)
-    _next_look(desk, record, ticket)
+    _next_look(desk, record, ticket, unwatched=unwatched)
 
 
 def failed(desk: Desk, record: Record, why: str) -> None:
@@ -146,14 +148,19 @@ def _state(desk: Desk, record: Record, found: Found, ignored: str, *, told: bool
     return FindingState(found=found, since=since, told=told, ignored=ignored)
 
 
-def _next_look(desk: Desk, record: Record, ticket: Ticket) -> None:
-    settled = record.begun + desk.rules.settle
+def _next_look(desk: Desk, record: Record, ticket: Ticket, *, unwatched: bool) -> None:
+    """A second time when it has settled, and when its roots are watched: what changed there during
+    the first one nobody saw.
+    """
+    rules = desk.rules
+    settled = record.begun + rules.settle
     record.settled = record.settled or ticket.began >= settled
-    if not record.settled:
-        desk.checks.want(record.ref, max(settled, desk.now), "settled")
+    if unwatched or not record.settled:
+        soon = desk.now + rules.debounce if unwatched else desk.now
+        desk.checks.want(record.ref, max(settled, soon), "settled")
         return
     part = ticket.number % _SPREAD / _SPREAD
-    desk.checks.want(record.ref, desk.now + desk.rules.check_again * (1 - part / 10), "again")
+    desk.checks.want(record.ref, desk.now + rules.check_again * (1 - part / 10), "again")
 
 
 def _count_looks(desk: Desk, record: Record, why: str, *, news: bool) -> None:

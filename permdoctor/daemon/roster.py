@@ -78,9 +78,10 @@ class Roster:
     def owns(self, record: Record) -> bool:
         return self.owner(record.key) is record
 
-    def shared(self, name: Name) -> bool:
-        """Whether two seem to have it."""
-        return len(self._named.get(name, ())) > 1
+    def others(self, record: Record) -> tuple[Record, ...]:
+        """Who else seems to have its name."""
+        named = self._named.get(record.key, ())
+        return tuple(self._records[ref] for ref in named if ref != record.ref)
 
     def add(self, record: Record) -> None:
         self._records[record.ref] = record

@@ -1,0 +1,424 @@
+"""Repairs that nobody asked for: allowed or not, when, how often, and what became of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from permdoctor.alerts.alert import Alert, AlertStatus
+from permdoctor.daemon.events import Changed, Found, Reloaded, RepairRule, Restored, Silence
+from permdoctor.daemon.limits import Limits
+
+from .story import Done, Result, Row, Story, change, connected, found, seen, start, stop
+
+CHOWN = "chown-directory"
+ACL = "acl-user"
+HOUR = 3600.0
+
+
+def rule(container: str = "*", remedy: str = CHOWN, **more: Any) -> RepairRule:
+    fields: dict[str, Any] = {"roots": ("/srv",), "max_entries": 10}
+    return RepairRule(container=container, remedy=remedy, **(fields | more))
+
+
+def broken(target: str = "/data", *remedies: str, code: str = "PD101", **more: Any) -> Found:
+    return found(code, target, fixable=remedies or (CHOWN,), **more)
+
+
+def lines_of(story: Story) -> list[str]:
+    """Repairs, and what is told of them."""
+    return [x for x in story.lines if " repair " in x or "PD4" in x]
+
+
+def story_of(*rules: RepairRule, **more: Any) -> Story:
+    limits = more.pop("limits", Limits(checks=8, check_deadline=1e9))
+    return Story(limits, repairs=rules or (rule(),), sweep=1e6, **more)
+
+
+def judged(story: Story, *findings: Found, id_: str = "a") -> None:
+    """The check that is wished for, and its result."""
+    while not any(f" check {id_} " in line for line in story.next()):
+        pass
+    story.play((story.now, Result(id_, *findings)))
+
+
+ALLOWED = [
+    pytest.param(rule(), {}, True, id="as the rule says"),
+    pytest.param(rule("a*"), {}, True, id="by a glob"),
+    pytest.param(rule("b*"), {}, False, id="another container"),
+    pytest.param(rule(remedy=ACL), {}, False, id="another remedy"),
+    pytest.param(rule(roots=("/srv/data",)), {}, True, id="the root itself"),
+    pytest.param(rule(roots=("/srv/data/x",)), {}, False, id="above the root"),
+    pytest.param(rule(roots=("/srv/dat",)), {}, False, id="beside the root"),
+    pytest.param(rule(roots=("/home", "/srv/")), {}, True, id="one of the roots"),
+    pytest.param(rule(), {"labels": (("permdoctor.fix", "off"),)}, False, id="opted out"),
+    pytest.param(rule(), {"labels": (("permdoctor.fix", " No "),)}, False, id="opted out, too"),
+    pytest.param(rule(), {"labels": (("permdoctor.fix", "on"),)}, True, id="never in"),
+    pytest.param(
+        rule(),
+        {"labels": (*((f"k{n}", "") for n in range(999)), ("permdoctor.fix", "off"))},
+        False,
+        id="opted out by the last of a thousand labels",
+    ),
+]
+
+
+@pytest.mark.parametrize(("allowed", "container", "repaired"), ALLOWED)
+def test_allowed(allowed: RepairRule, container: dict[str, Any], repaired: bool) -> None:
+    story = story_of(allowed)
+    story.play((0, connected(seen("a", **container))), (1, Result("a", broken())))
+    assert lines_of(story) == (["1 repair a chown-directory /srv/data"] if repaired else [])
+
+
+@pytest.mark.parametrize(
+    ("host_path", "root"),
+    [
+        pytest.param("/srv/data", "/srv/data", id="a plain one"),
+        pytest.param("/srv/d\xe4ta", "/srv/d\xe4ta", id="in UTF-8"),
+        pytest.param("/srv/\\x1b", "", id="with what had to be escaped"),
+        pytest.param("/srv/\\\\", "", id="with a backslash"),
+        pytest.param("/srv/../etc", "", id="with .."),
+        pytest.param("/srv//x", "", id="not clean"),
+        pytest.param("srv", "", id="not absolute"),
+        pytest.param("", "", id="none"),
+    ],
+)
+def test_paths_that_cannot_be_told_from_their_text_are_not_repaired(
+    host_path: str, root: str
+) -> None:
+    story = story_of(rule(roots=("/",)))
+    story.play((0, connected("a")), (1, Result("a", broken(host_path=host_path))))
+    assert lines_of(story) == ([f"1 repair a chown-directory {root}"] if root else [])
+
+
+def test_what_is_ignored_is_not_repaired() -> None:
+    story = story_of(silences=(Silence(reason="meant so"),))
+    story.play((0, connected("a")), (1, Result("a", broken())))
+    assert lines_of(story) == []
+
+
+def test_once_and_it_helps() -> None:
+    story = story_of()
+    story.play((0, connected("a")), (1, Result("a", broken())))
+    story.play((6, Result("a", broken())), (7, Done()))
+    assert story.lines[-1] == "7 check a repaired"
+    story.play((8, Result("a")), (9, stop("a")))
+    assert lines_of(story) == ["1 repair a chown-directory /srv/data"]
+    assert [t.alert.status for t in story.tells] == [AlertStatus.FIRING, AlertStatus.RESOLVED]
+
+
+def test_the_worst_first_and_one_at_a_time() -> None:
+    story = story_of()
+    two = (broken("/one", code="PD201"), broken("/two"))
+    story.play((0, connected("a", "b")), (1, Result("a", *two)), (1, Result("b", broken("/b"))))
+    assert lines_of(story) == ["1 repair a chown-directory /srv/two"]
+    story.play((2, Done()))
+    assert lines_of(story)[1:] == ["2 repair b chown-directory /srv/b"]
+    story.play((2.5, Result("a", two[0])), (3, Done()))
+    assert lines_of(story)[2:] == ["3 repair a chown-directory /srv/one"]
+
+
+VAIN = [
+    pytest.param(Done(3), "the problem was there again", id="it was changed, and came back"),
+    pytest.param(Done(0, failed="EPERM"), "EPERM", id="it failed"),
+]
+
+
+@pytest.mark.parametrize(("done", "why"), VAIN)
+def test_in_vain(done: Done, why: str) -> None:
+    """It is a finding of its own, and not tried again in this run."""
+    story = story_of()
+    story.play((0, connected("a")), (1, Result("a", broken())), (2, done))
+    story.play((3, Result("a", broken())))
+    assert lines_of(story) == ["1 repair a chown-directory /srv/data", "3 +PD401 a"]
+    assert why in story.tells[-1].alert.detail[1]
+    assert story.findings("a") == ["PD101*", "PD401*"]
+    for n in range(5):
+        story.play((100.0 * n + 100, change("a")))
+        judged(story, broken())
+    assert len(lines_of(story)) == 2
+    story.play((story.now + 10, change("a")))
+    judged(story)
+    assert lines_of(story)[2:] == [f"{story.now:g} -PD401 a"]
+
+
+def test_a_check_that_was_under_way_proves_nothing() -> None:
+    story = story_of()
+    story.play((0, connected("a")), (1, Result("a", broken())))
+    story.play((6, Done()), (6.5, Result("a", broken())))
+    assert lines_of(story) == ["1 repair a chown-directory /srv/data"]
+    story.play((7, Result("a")))
+    assert lines_of(story) == ["1 repair a chown-directory /srv/data"]
+
+
+def test_a_repair_that_never_comes_back() -> None:
+    story = story_of(limits=Limits(checks=8, check_deadline=1e9, repair_deadline=100.0))
+    story.play((0, connected("a")), (1, Result("a", broken())), (5.5, Result("a", broken())))
+    assert "101 check a repaired" in story.until(102)
+    story.play((102, Result("a", broken())))
+    assert lines_of(story)[1:] == ["102 +PD401 a"]
+
+
+def test_in_vain_until_another_run() -> None:
+    """At once in the next one; after that an hour must have passed, and then two."""
+    story = story_of()
+    story.play((0, connected("a")), (1, Result("a", broken())))
+    tried = []
+    for _ in range(400):
+        if story.repair is not None:
+            tried.append(story.now)
+            story.play((story.now, Done()), (story.now, Result("a", broken())))
+        at = story.now + 60
+        story.play((at, start("a")), *[(at, Result("a", broken()))] * 2)
+    minutes = [round((at - tried[0]) / 60) for at in tried]
+    assert minutes == [0, 1, 61, 181, 361]
+
+
+def test_in_vain_until_the_rules_change() -> None:
+    story = story_of()
+    story.play((0, connected("a")), (1, Result("a", broken())), (2, Done()))
+    story.play((3, Result("a", broken())), (4, Reloaded(rules=story.rules)))
+    assert lines_of(story)[1:] == [
+        "3 +PD401 a",
+        "4 -PD401 a",
+        "4 repair a chown-directory /srv/data",
+    ]
+
+
+def test_another_remedy_that_is_allowed() -> None:
+    story = story_of(rule(), rule(remedy=ACL))
+    bad = broken("/data", CHOWN, ACL)
+    story.play((0, connected("a")), (1, Result("a", bad)), (2, Done()), (3, Result("a", bad)))
+    assert lines_of(story)[1:] == ["3 +PD401 a", "3 repair a acl-user /srv/data"]
+
+
+def test_in_vain_before_the_service_was_started_again() -> None:
+    """A service that crashes again and again does not repair again and again."""
+    first = story_of()
+    first.play((0, connected("a")), (1, Result("a", broken())), (2, Done()))
+    first.play((3, Result("a", broken())))
+    story = story_of()
+    restored = Restored(firing=first.reconciler.state().firing)
+    story.play((0, restored), (1, connected("a")), (2, Result("a", broken())))
+    assert lines_of(story) == []
+    assert story.findings("a") == ["PD101*", "PD401*"]
+    story.play((7, Result("a", broken())), (10, start("a")), (11, Result("a", broken())))
+    assert lines_of(story) == ["11 repair a chown-directory /srv/data"]
+
+
+# -- how often, and when ----------------------------------------------------------------------
+
+
+def test_the_cap_of_an_hour() -> None:
+    story = story_of(repairs_per_hour=2)
+    ids = ("a", "b", "c")
+    story.play((0, connected(*ids)), *((1, Result(i, broken(f"/{i}"))) for i in ids))
+    story.play((2, Done()), (2, Result("a")), (3, Done()), (3, Result("b")))
+    assert len(lines_of(story)) == 2
+    story.until(9)
+    story.play(*((9, Result(i)) for i in "ab"), (9, Result("c", broken("/c"))))
+    assert story.reconciler.state().repairs == 2
+    story.play((3000, change("c")))
+    judged(story, broken("/c"), id_="c")
+    assert len(lines_of(story)) == 2
+    judged(story, broken("/c"), id_="c")
+    assert lines_of(story)[2:] == [f"{HOUR + 1:g} repair c chown-directory /srv/c"]
+
+
+def test_no_repairs_an_hour() -> None:
+    story = story_of(repairs_per_hour=0)
+    story.play((0, connected("a")), (1, Result("a", broken())))
+    assert lines_of(story) == []
+
+
+@pytest.mark.parametrize(
+    ("window", "minute", "opens"),
+    [
+        pytest.param(None, 0, 0, id="always"),
+        pytest.param((120, 300), 120, 0, id="its first minute"),
+        pytest.param((120, 300), 299, 0, id="its last"),
+        pytest.param((120, 300), 300, 1260, id="over"),
+        pytest.param((120, 300), 100, 20, id="not yet"),
+        pytest.param((1380, 60), 1439, 0, id="over midnight, before it"),
+        pytest.param((1380, 60), 59, 0, id="over midnight, after it"),
+        pytest.param((1380, 60), 60, 1320, id="over midnight, over"),
+        pytest.param((60, 60), 700, 0, id="all day"),
+    ],
+)
+def test_window(window: tuple[int, int] | None, minute: int, opens: int) -> None:
+    story = story_of(rule(window=window), check_again=1e6)
+    story.wall += minute * 60
+    story.play((0, connected("a")), (1, Result("a", broken())), (9, Result("a", broken())))
+    if opens:
+        assert lines_of(story) == []
+        judged(story, broken())
+    (line,) = lines_of(story)
+    at = float(line.split()[0])
+    assert at == 1 if not opens else opens * 60 <= at <= opens * 60 + 1
+
+
+def test_the_window_is_in_local_time() -> None:
+    story = Story(
+        Limits(),
+        lambda wall: int(wall // 60 + 60) % 1440,
+        repairs=(rule(window=(60, 61)),),
+    )
+    story.play((0, connected("a")), (1, Result("a", broken())))
+    assert len(lines_of(story)) == 1
+
+
+# -- fights -----------------------------------------------------------------------------------
+
+A, B = "/srv/shared", "/srv/shared"
+
+
+def fight(story: Story, *turns: tuple[str, str]) -> list[str]:
+    """Each in turn finds the path broken; a repair helps, until the next turn."""
+    ids = sorted({i for i, _ in turns})
+    story.play((0, connected(*ids)))
+    story.play(*((1, Result(i)) for i in ids))
+    story.until(9)
+    story.play(*((9, Result(i)) for i in ids))
+    for n, (id_, path) in enumerate(turns):
+        story.play((100.0 * (n + 1), change(id_)))
+        judged(story, broken("/data", host_path=path), id_=id_)
+        if story.repair is not None:
+            story.play((story.now, Done()), (story.now + 1, Result(id_)))
+    return [line.split(" ", 1)[1] for line in lines_of(story)]
+
+
+def repair_of(id_: str, path: str = A) -> str:
+    return f"repair {id_} chown-directory {path}"
+
+
+FIGHTS = [
+    pytest.param([("a", A), ("b", B)], [repair_of("a"), repair_of("b")], id="once each"),
+    pytest.param(
+        [("a", A), ("b", B), ("a", A)],
+        [repair_of("a"), repair_of("b"), "+PD402 a", "+PD402 b"],
+        id="a second time: stopped",
+    ),
+    pytest.param(
+        [("a", A), ("b", B), ("a", A), ("b", B), ("a", A)],
+        [repair_of("a"), repair_of("b"), "+PD402 a", "+PD402 b"],
+        id="and it stays so",
+    ),
+    pytest.param([("a", A), ("a", A), ("a", A)], [repair_of("a")] * 3, id="nobody to fight with"),
+    pytest.param(
+        [("a", A), ("b", "/srv/other"), ("a", A)],
+        [repair_of("a"), repair_of("b", "/srv/other"), repair_of("a")],
+        id="about something else",
+    ),
+    pytest.param(
+        [("a", A), ("b", A + "/sub"), ("a", A)],
+        [repair_of("a"), repair_of("b", A + "/sub"), "+PD402 a", "+PD402 b"],
+        id="one below the other",
+    ),
+    pytest.param(
+        [("a", A), ("b", B), ("c", A), ("a", A)],
+        [repair_of("a"), repair_of("b"), "+PD402 a", "+PD402 b", "+PD402 c"],
+        id="three",
+    ),
+]
+
+
+@pytest.mark.parametrize(("turns", "lines"), FIGHTS)
+def test_fight(turns: list[tuple[str, str]], lines: list[str]) -> None:
+    got = fight(story_of(repairs_per_hour=20), *turns)
+    repairs = [line for line in lines if line.startswith("repair")]
+    assert [line for line in got if line.startswith("repair")] == repairs
+    assert sorted(got) == sorted(lines)
+
+
+def test_two_policies_of_one_container() -> None:
+    story = story_of(rule(), rule(remedy=ACL))
+    story.play((0, connected("a")), (0, Result("a")), (10, Result("a")))
+    for n, remedy in enumerate((CHOWN, ACL, CHOWN)):
+        story.play((100.0 * (n + 1), change("a")))
+        judged(story, broken("/data", remedy))
+        if story.repair is not None:
+            story.play((story.now, Done()), (story.now + 1, Result("a")))
+    assert [line.split(" ", 1)[1] for line in lines_of(story)] == [
+        "repair a chown-directory /srv/data",
+        "repair a acl-user /srv/data",
+        "+PD402 a",
+    ]
+
+
+def test_a_fight_is_over_when_one_is_gone() -> None:
+    story = story_of()
+    fight(story, ("a", A), ("b", B), ("a", A))
+    at = story.now
+    story.play((at + 1, stop("b")))
+    story.until(at + 130)
+    assert [line.split(" ", 1)[1] for line in lines_of(story)[4:]] == [
+        "-PD402 b",
+        "-PD402 a",
+        repair_of("a"),
+    ]
+
+
+def test_a_fight_is_over_when_the_rules_change() -> None:
+    story = story_of()
+    fight(story, ("a", A), ("b", B), ("a", A))
+    story.play((story.now + 1, Reloaded(rules=story.rules)))
+    assert [line.split(" ", 1)[1] for line in lines_of(story)[4:]] == [
+        "-PD402 a",
+        "-PD402 b",
+        repair_of("a"),
+    ]
+
+
+def test_a_fight_goes_on_after_a_restart_of_the_service() -> None:
+    first = story_of()
+    fight(first, ("a", A), ("b", B), ("a", A))
+    story = story_of()
+    rows: list[Row] = [(1, connected("a", "b")), (2, Result("b"))]
+    story.play((0, Restored(firing=first.reconciler.state().firing)), *rows)
+    story.play((3, Result("a", broken("/data", host_path=A))))
+    assert lines_of(story) == []
+    assert story.findings("a") == ["PD101*", "PD402*"]
+    assert story.findings("b") == ["PD402*"]
+
+
+def test_after_more_than_an_hour_it_is_no_fight() -> None:
+    story = story_of(check_again=1e6)
+    fight(story, ("a", A), ("b", B))
+    story.play((story.now + HOUR, change("a")))
+    judged(story, broken("/data", host_path=A))
+    assert lines_of(story)[-1].endswith(repair_of("a"))
+
+
+def test_a_repair_is_an_event_for_everybody_there() -> None:
+    story = story_of()
+    story.play((0, connected("a", "b", "c")))
+    story.play((1, Result("b", roots=(b"/srv",))), (1, Result("c", roots=(b"/home",))))
+    story.until(7)
+    story.play((7, Result("b", roots=(b"/srv",))), (7, Result("c", roots=(b"/home",))))
+    story.play((8, Result("a", broken(), roots=(b"/srv/data",))), (9, Done()))
+    assert [x for x in story.lines if x.startswith("9 ")] == [
+        "9 check a settled",
+        "9 check b repaired",
+    ]
+
+
+def test_what_the_repair_changes_is_no_reason_to_repair() -> None:
+    """Its own changes are seen while it is at work."""
+    story = story_of()
+    story.play((0, connected("a")), (1, Result("a", broken(), roots=(b"/srv/data",))))
+    story.play((1.5, Changed(path=b"/srv/data")), (2.6, Result("a", broken(), roots=(b"/srv",))))
+    assert lines_of(story) == ["1 repair a chown-directory /srv/data"]
+
+
+def test_a_fight_alert_names_the_parties() -> None:
+    story = story_of()
+    fight(story, ("a", A), ("b", B), ("a", A))
+    alerts: dict[str, Alert] = {t.alert.problem.container: t.alert for t in story.tells[-2:]}
+    assert set(alerts) == {"a", "b"}
+    assert alerts["a"].detail[:2] == (
+        "a by chown-directory: /srv/shared",
+        "b by chown-directory: /srv/shared",
+    )
+    assert replace(alerts["a"], problem=alerts["b"].problem) == alerts["b"]

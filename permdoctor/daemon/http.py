@@ -8,6 +8,7 @@ has at most ``MAX_HEAD`` bytes.  What an answer costs is the business of who com
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import socket
 import struct
@@ -25,6 +26,9 @@ MAX_HEAD: Final = 16 * 1024
 MAX_PARAMETERS: Final = 16
 POLL: Final = 0.5
 """Seconds between two looks for slow clients."""
+
+
+_SHORT_OF: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Peer(Struct, frozen=True, kw_only=True):
@@ -85,6 +89,7 @@ class Server:
     def close(self) -> None:
         """Nobody is let in any more; who is being answered is cut off."""
         if self._thread.is_alive():
+            self._acceptor.wake()
             self._acceptor.shutdown()
             self._thread.join()
         self._acceptor.server_close()
@@ -117,8 +122,8 @@ class _Acceptor(ThreadingMixIn, BaseServer):
         try:
             client, address = self._listener.accept()
         except OSError as e:
-            if not isinstance(e, BlockingIOError):
-                time.sleep(0.1)  # no descriptors left: the client is still there, and would spin us
+            if e.errno in _SHORT_OF:
+                time.sleep(0.1)  # the client is still there, and would spin us
             raise
         client.settimeout(self.seconds)
         return client, address
@@ -158,6 +163,11 @@ class _Acceptor(ThreadingMixIn, BaseServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hung up or was cut off."""
+
+    def wake(self) -> None:
+        """Whoever waits for clients sees that there will be none."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
 
     def server_close(self) -> None:
         self._listener.close()

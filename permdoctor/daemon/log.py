@@ -30,10 +30,13 @@ PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical"
 """syslog(3)."""
 
 HIDDEN: Final = "***"
-MAX_TEXT: Final = 4096
-MAX_FIELDS: Final = 64
+MAX_TEXT: Final = 2048
+MAX_LINE: Final = 8192
+"""Characters of one value, and of all of them: less than the journal's LineMax= of 48 KiB, beyond
+which it would begin another entry in the middle of what somebody chose.
+"""
 
-_OURS: Final = frozenset({"event", "level", "timestamp"})
+_OURS: Final = ("event", "level", "timestamp")
 _NO_KEY = re.compile(r"[^A-Za-z0-9_.-]")
 _SECRET = re.compile(r"(secret|token|passw|authori[sz]ation|routing_key|api_?key|cookie)", re.I)
 _POINTS_AT_ONE: Final = ("_file", "_env")
@@ -116,7 +119,7 @@ def _renderer(form: Form, *, color: bool) -> Any:
 
     match form:
         case "json":
-            return structlog.processors.JSONRenderer(sort_keys=False)
+            return structlog.processors.JSONRenderer(ensure_ascii=False)
         case "console":
             return structlog.dev.ConsoleRenderer(colors=color, pad_event_to=0, sort_keys=False)
         case "logfmt":
@@ -155,11 +158,18 @@ def _where(e: BaseException) -> str:
 
 
 def _safe(_logger: object, _name: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    safe = {}
-    for key, value in list(event.items())[:MAX_FIELDS]:
-        name = _NO_KEY.sub("_", str(key))[:64] or "_"
+    """Ours first: what is too much is left out at the end, and that is said."""
+    ours = {key: event.pop(key) for key in _OURS if key in event}
+    safe: dict[str, Any] = {}
+    room = MAX_LINE
+    for key, value in (*ours.items(), *event.items()):
+        name = _NO_KEY.sub("_", str(key)[:64]) or "_"
         hidden = _SECRET.search(name) is not None and not name.endswith(_POINTS_AT_ONE)
-        safe[name] = HIDDEN if hidden else _value(value)
+        shown = HIDDEN if hidden else _value(value)
+        room -= len(name) + len(str(shown))
+        if room < 0:
+            return safe | {"cut": True}
+        safe[name] = shown
     return safe
 
 

@@ -20,9 +20,10 @@ from typing import Final
 
 from msgspec import Struct
 
+from permdoctor.alerts.delivery import Delivery
 from permdoctor.alerts.pace import LONGEST_ASKED, Bucket, backoff
 from permdoctor.alerts.sink import DeliveryError, RetryError, Sink, UndeliverableError
-from permdoctor.alerts.store import Delivery, Store
+from permdoctor.alerts.store import Store
 
 STALE: Final = 900.0
 """Seconds."""

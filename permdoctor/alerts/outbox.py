@@ -19,8 +19,9 @@ from typing import Final
 from permdoctor.alerts import database
 from permdoctor.alerts.alert import Alert
 from permdoctor.alerts.courier import Counters, Courier, Log
+from permdoctor.alerts.delivery import StoreClosedError
 from permdoctor.alerts.sink import Sink
-from permdoctor.alerts.store import Store, StoreClosedError
+from permdoctor.alerts.store import Store
 from permdoctor.errors import CannotCheckError
 
 _AFTER_TROUBLE: Final = 5.0

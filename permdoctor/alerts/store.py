@@ -8,27 +8,26 @@ Invariants:
 - A sink is told of a resolve if, and only if, it was or will be told of a firing of that episode.
 - Deliveries of one fingerprint to one sink leave in the order in which they were told: the next is
   not taken before the one before it has arrived or was dropped.
-- Bounded: ``MAX_FIRING`` alerts, ``MAX_WAITING`` deliveries a sink, ``KEPT`` resolved alerts.
+- Bounded: ``MAX_FIRING`` alerts, ``MAX_WAITING`` deliveries a sink (after a start, until the next
+  ``tell``, as many as fire), ``KEPT`` resolved alerts.
 
 Nothing here waits for a sink, and no clock is read.  Thread-safe.
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from permdoctor.alerts import room
 from permdoctor.alerts.alert import Alert, AlertStatus
 from permdoctor.alerts.database import connect, one, rows_of
+from permdoctor.alerts.delivery import Delivery, StoreClosedError, Told, as_text, from_text
 from permdoctor.alerts.sink import Sink
 
 MAX_FIRING: Final = 20_000
@@ -40,31 +39,6 @@ CLEANED: Final = 100
 """After so many resolves what is more than that is forgotten."""
 
 _WAITING, _SENT, _DROPPED = 0, 1, 2
-
-
-class StoreClosedError(Exception):
-    """Asked after ``close``."""
-
-
-class Told(Struct, frozen=True, kw_only=True):
-    """What ``tell`` did: ``refused`` if there are too many alerts already, and the deliveries that
-    had to make room, by sink.
-    """
-
-    refused: bool = False
-    evicted: tuple[tuple[str, int], ...] = ()
-
-
-class Delivery(Struct, frozen=True, kw_only=True):
-    """One alert for one sink.  ``told`` is when, in seconds since the epoch; ``attempts`` how often
-    it was tried.  ``over``: the problem is gone, and the sink cannot have heard of it.
-    """
-
-    n: int
-    alert: Alert
-    told: float
-    attempts: int
-    over: bool
 
 
 class Store:
@@ -85,7 +59,7 @@ class Store:
         with self._writing(self._durable) as db:
             self.forgotten = self._forget_other_sinks(db)
             for n, text in rows_of(db, "SELECT n, text FROM alert WHERE resolved = 0"):
-                self._deliver(db, n, alert := _alert(text), now)
+                self._deliver(db, n, alert := from_text(text), now)
                 self._deliver_again(db, n, alert, now)
             self._waiting |= dict(
                 rows_of(db, "SELECT sink, count(*) FROM delivery WHERE state = 0 GROUP BY sink")
@@ -114,7 +88,7 @@ class Store:
     def firing(self) -> tuple[Alert, ...]:
         with self._reading() as db:
             rows = rows_of(db, "SELECT text FROM alert WHERE resolved = 0 ORDER BY n")
-            return tuple(_alert(text) for (text,) in rows)
+            return tuple(from_text(text) for (text,) in rows)
 
     def firing_at(self, sink: str) -> tuple[Alert, ...]:
         """What fires and was told there."""
@@ -125,7 +99,7 @@ class Store:
                 " WHERE d.alert = a.n AND d.sink = ? AND d.state = ?) ORDER BY a.n",
                 (sink, _SENT),
             )
-            return tuple(_alert(text) for (text,) in rows)
+            return tuple(from_text(text) for (text,) in rows)
 
     def waiting(self) -> dict[str, int]:
         with self._lock:
@@ -148,15 +122,13 @@ class Store:
                 (sink,),
             )
             found: list[Delivery] = []
-            for n, text, told, attempts, over in rows:
+            for n, text, told, tried, over in rows:
                 if len(found) == limit:
                     break
-                if n not in not_yet:
-                    found.append(
-                        Delivery(
-                            n=n, alert=_alert(text), told=told, attempts=attempts, over=bool(over)
-                        )
-                    )
+                if n in not_yet:
+                    continue
+                alert = from_text(text)
+                found.append(Delivery(n=n, alert=alert, told=told, attempts=tried, over=bool(over)))
             return found
 
     def begin(self, sink: str, deliveries: Iterable[Delivery]) -> list[Delivery]:
@@ -199,7 +171,7 @@ class Store:
                 return True
             db.execute(
                 "UPDATE alert SET severity = ?, text = ? WHERE n = ?",
-                (int(alert.severity), _text(alert), n),
+                (int(alert.severity), as_text(alert), n),
             )
             self._deliver(db, n, alert, now)
             return True
@@ -209,7 +181,7 @@ class Store:
             return False
         added = db.execute(
             "INSERT INTO alert (episode, fingerprint, severity, text) VALUES (?, ?, ?, ?)",
-            (alert.episode, alert.problem.fingerprint, int(alert.severity), _text(alert)),
+            (alert.episode, alert.problem.fingerprint, int(alert.severity), as_text(alert)),
         )
         assert added.lastrowid is not None
         self._deliver(db, added.lastrowid, alert, now)
@@ -222,7 +194,7 @@ class Store:
             "SELECT text FROM alert WHERE fingerprint = ? AND resolved = 0",
             (alert.problem.fingerprint,),
         ):
-            before = _alert(text)
+            before = from_text(text)
             ended = max(before.started, alert.started)
             self._resolve(db, replace(before, status=AlertStatus.RESOLVED, ended=ended), now)
 
@@ -260,7 +232,7 @@ class Store:
             "INSERT OR IGNORE INTO delivery"
             " (sink, alert, fingerprint, status, severity, text, told)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (sink, n, alert.problem.fingerprint, alert.status, int(alert.severity), _text(alert),
+            (sink, n, alert.problem.fingerprint, alert.status, int(alert.severity), as_text(alert),
              now),
         )  # fmt: skip
         self._waiting[sink] += added.rowcount
@@ -311,12 +283,3 @@ class Store:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
-
-
-def _text(alert: Alert) -> str:
-    """JSON by the standard library, which keeps lone surrogates: they are part of fingerprints."""
-    return json.dumps(msgspec.to_builtins(alert), separators=(",", ":"))
-
-
-def _alert(text: str) -> Alert:
-    return msgspec.convert(json.loads(text), Alert)

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from permdoctor import config
 from permdoctor.alerts import alertmanager
 from permdoctor.alerts.alert import Alert
+from permdoctor.alerts.outbox import Outbox
 from permdoctor.alerts.sink import RetryError, Sink, UndeliverableError, sinks_of
 from permdoctor.diagnosis.report import Severity
 from tests.lab.needs import MissingError, need_tools
@@ -128,10 +130,26 @@ def test_what_is_not_sent_again_ends(url: str) -> None:
         time.sleep(0.05)
 
 
-def test_the_highest_severity_and_no_target(url: str) -> None:
-    of = alert(13, severity=Severity.WARNING, detail=(), remedies=(), host_path="")
-    from msgspec.structs import replace
+def test_through_the_outbox_and_a_restart(url: str, tmp_path: Path) -> None:
+    """It fires there as long as it is sent again, and ends when it is resolved."""
+    of = alert(15)
+    for told in (True, False):
+        box = Outbox(str(tmp_path / "o"), (sink_at(url, resend=0.2),), host="h")
+        box.start()
+        if told:
+            box.tell(of)
+        end = time.monotonic() + 1.4
+        while time.monotonic() < end:
+            time.sleep(0.1)
+            assert shown(url, of) is not None
+        if not told:
+            box.tell(resolved(of, time.time()))
+        box.close(5)
+    assert shown(url, of) is None
 
+
+def test_what_has_no_target(url: str) -> None:
+    of = alert(13, severity=Severity.WARNING, detail=(), remedies=(), host_path="")
     of = replace(of, problem=replace(of.problem, target="", code="PD999"))
     sink_at(url).send([of])
     got = shown(url, of)

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -162,7 +163,7 @@ def _install(prefix: Path) -> None:
     program.chmod(0o755)
     ours = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "permdoctor", site / "permdoctor", ignore=ours)
-    for distribution in _required("permdoctor"):
+    for distribution in _required():
         for file in distribution.files or ():
             source = Path(str(distribution.locate_file(file)))
             if ".." not in file.parts and source.is_file():
@@ -170,20 +171,21 @@ def _install(prefix: Path) -> None:
                 shutil.copy(source, site / file)
 
 
-def _required(name: str) -> Iterator[importlib.metadata.Distribution]:
-    """What a distribution and its extra ``service`` require, and so on."""
+def _required() -> Iterator[importlib.metadata.Distribution]:
+    """What the package and its extra ``service`` require, what these require, and so on."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    todo = [*project["dependencies"], *project["optional-dependencies"].get("service", ())]
     seen: set[str] = set()
-    todo = [name]
     while todo:
-        for line in importlib.metadata.requires(todo.pop()) or ():
-            match = re.match(r"([A-Za-z0-9_.-]+)", line)
-            assert match is not None
-            if match[1] in seen or ("extra" in line and "service" not in line):
-                continue
-            seen.add(match[1])
-            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                yield importlib.metadata.distribution(match[1])
-                todo.append(match[1])
+        match = re.match(r"([A-Za-z0-9_.-]+)", line := todo.pop())
+        assert match is not None
+        if match[1] in seen or "extra" in line:
+            continue
+        seen.add(match[1])
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found = importlib.metadata.distribution(match[1])
+            todo += found.requires or ()
+            yield found
 
 
 @contextlib.contextmanager

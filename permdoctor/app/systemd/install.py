@@ -99,7 +99,7 @@ def uninstall(*, root: str = "/", dry_run: bool = False) -> tuple[str, ...]:
     """
     directory = _beneath(root, DIRECTORY)
     paths = (*(os.path.join(directory, n) for n in UNITS), _drop_in_path(directory))
-    there = [f for f in (_file(p, "") for p in paths) if f.found is not Found.MISSING]
+    there = [f for f in (_file(p, None) for p in paths) if f.found is not Found.MISSING]
     _need_ours(there, "removed")
     if dry_run or not there:
         return tuple(f.path for f in there)
@@ -142,8 +142,8 @@ def _need_ours(files: list[File], done: str) -> None:
             )
 
 
-def _file(path: str, wanted: str) -> File:
-    return File(path=path, text=wanted, found=state_of(_content(path), wanted))
+def _file(path: str, wanted: str | None) -> File:
+    return File(path=path, text=wanted or "", found=state_of(_content(path), wanted))
 
 
 def _content(path: str) -> str | None:

@@ -47,8 +47,10 @@ def sealed(text: str) -> str:
     return f"# Written by permdoctor systemd ({_digest(text)})\n{text}"
 
 
-def state_of(found: str | None, wanted: str) -> Found:
-    """What a file's content (``None``: there is no file) is to us."""
+def state_of(found: str | None, wanted: str | None) -> Found:
+    """What a file's content (``None``: there is no file) is to us.  ``wanted`` is what it should
+    be (``None``: whatever we wrote).
+    """
     if found is None:
         return Found.MISSING
     if found == wanted:

@@ -84,7 +84,7 @@ def configured(of: config.Webhook, environ: Mapping[str, str]) -> WebhookSink:
 def envelope(alert: Alert) -> dict[str, object]:
     """https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md"""
     told = alert.started if alert.ended is None else alert.ended
-    host = alert.problem.host.encode("utf-8", "surrogateescape")
+    host = alert.problem.host.encode("utf-8", "surrogatepass")
     return {
         "specversion": "1.0",
         "id": alert.id,

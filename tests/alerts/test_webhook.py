@@ -76,7 +76,7 @@ def test_the_shipped_schema_is_that_of_the_type() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"host": "a b/\udc80\u00e9"}, {"container": "x" * 9000}, {"engine": "tcp://[::1]:2375"}],
+    [{"host": "a b/\udc80\ud800\u00e9"}, {"container": "x" * 9000}, {"engine": "tcp://[::1]:2375"}],
     ids=["no UTF-8", "long", "TCP"],
 )
 def test_names_that_are_hard_to_say(change: dict[str, Any]) -> None:

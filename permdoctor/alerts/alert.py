@@ -37,7 +37,7 @@ class Problem(Struct, frozen=True, kw_only=True):
     def fingerprint(self) -> str:
         """32 hexadecimal digits, stable over releases."""
         words = (self.host, self.engine, self.container, self.target, self.code)
-        text = "\0".join(words).encode("utf-8", "surrogateescape")
+        text = "\0".join(words).encode("utf-8", "surrogatepass")
         return hashlib.sha256(text).hexdigest()[:32]
 
 

@@ -218,7 +218,7 @@ class Reconciler:
         if record is None:
             desk.checks.drop(event.ref)
         elif ticket.run != record.run:
-            desk.checks.want(record.ref, desk.now, "started", fresh=True)
+            desk.log_of("debug", "a run that is over was judged", record)
         elif event.gone:
             arrivals.depart(desk, record)
         elif not event.failed:
@@ -236,8 +236,7 @@ class Reconciler:
 
     def _judge_all(self, why: str, delay: float) -> None:
         for record in self._desk.roster:
-            if not record.failures:
-                self._desk.checks.want(record.ref, self._desk.now + delay, why)
+            self._desk.checks.want(record.ref, self._desk.now + delay, why)
 
     def _restored(self, event: Restored) -> None:
         """Episodes go on; those of an engine that is never heard of end with it."""

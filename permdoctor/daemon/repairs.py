@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from fnmatch import fnmatchcase
 from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from permdoctor.alerts.alert import Alert, Problem
-from permdoctor.container.needs import clean_path
+from permdoctor.daemon.cures import Cure, Patient, bytes_of, cures, opens_in
 from permdoctor.daemon.episodes import HOUR, Name
 from permdoctor.daemon.events import (
     ContainerRef,
@@ -29,42 +28,12 @@ from permdoctor.daemon.events import (
     Rules,
 )
 from permdoctor.daemon.fights import Did, Fight, Fights
-from permdoctor.daemon.silences import Labels
 from permdoctor.diagnosis.codes import CODES
-from permdoctor.diagnosis.unfixable import OPT_OUT
-from permdoctor.kernel.mountinfo import is_beneath
 from permdoctor.kernel.text import printable
 
 NOT_HELPED: Final = "PD401"
 FIGHT: Final = "PD402"
-_OWN: Final = (NOT_HELPED, FIGHT)
 _FAILED: Final = 4096
-_DAY: Final = 1440
-
-
-class Patient(Struct, frozen=True, kw_only=True):
-    """A container that was judged, and what may be repaired for it, worst first."""
-
-    name: Name
-    ref: ContainerRef
-    run: int
-    labels: Labels
-    found: tuple[Found, ...]
-
-    @property
-    def opted_out(self) -> bool:
-        said = next((v for k, v in self.labels if k == OPT_OUT), "")
-        return said.strip().lower() in ("off", "false", "no", "0")
-
-
-class Cure(Struct, frozen=True, kw_only=True):
-    """What is repaired by what.  An empty code stands for every one (see ``restored``)."""
-
-    name: Name
-    code: str
-    target: str
-    remedy: str
-    path: bytes
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -145,36 +114,26 @@ class Repairs:
         not to be asked while one is under way.
         """
         assert self._under_way is None
-        if not self.possible or patient.opted_out or patient.name in self._unproven:
+        if not self.possible or patient.name in self._unproven:
             return Choice()
         later: list[float] = []
-        for cure, rule in self._allowed(patient):
+        for cure, rule in cures(patient, self._rules.repairs):
             if self._in_vain(cure, patient.run, now):
                 continue
-            opens = self._opens(rule, wall)
+            opens = opens_in(rule.window, self._minute(wall), wall % 60)
             if opens > 0:
                 later.append(now + opens)
                 continue
             fight = self._fights.over(cure.path)
             if fight is not None and any(p.name == patient.name for p in fight.parties):
                 continue
-            fight = self._fights.would(_did(cure, now))
+            fight = self._fights.would(cure.did(now))
             if fight is not None:
                 return Choice(fight=fight)
             if self.begun(now) >= self._rules.repairs_per_hour:
                 return Choice(later=self._begun[0] + HOUR, why="the cap of an hour is reached")
             return self._begin(patient, cure, rule, now)
         return Choice(later=min(later, default=None), why="the window is closed" if later else "")
-
-    def _allowed(self, patient: Patient) -> Iterator[tuple[Cure, RepairRule]]:
-        for found in patient.found:
-            path = place_of(found)
-            if path is None or found.problem.code in _OWN:
-                continue
-            for remedy in found.fixable:
-                for rule in self._rules.repairs:
-                    if _allows(rule, patient.name[1], remedy, path):
-                        yield _cure(patient.name, found, remedy, path), rule
 
     def _begin(self, patient: Patient, cure: Cure, rule: RepairRule, now: float) -> Choice:
         self._number += 1
@@ -194,22 +153,12 @@ class Repairs:
 
     def _in_vain(self, cure: Cure, run: int, now: float) -> bool:
         failed = self._failed.get(cure.name, {})
-        failure = failed.get(cure) or failed.get(_any_code(cure.name, cure.target))
+        failure = failed.get(cure) or failed.get(Cure(name=cure.name, target=cure.target))
         if failure is None:
             return False
         if failure.run is None or failure.run == run:
             return True
         return now < failure.at + HOUR * (failure.times - 1)
-
-    def _opens(self, rule: RepairRule, wall: float) -> float:
-        """Seconds until the window opens; 0: it is open."""
-        if rule.window is None:
-            return 0.0
-        start, end = rule.window
-        minute = self._minute(wall)
-        if (minute - start) % _DAY < ((end - start) % _DAY or _DAY):
-            return 0.0
-        return (start - minute) % _DAY * 60 - wall % 60 + 0.5
 
     # -- after -------------------------------------------------------------------------------
 
@@ -219,7 +168,7 @@ class Repairs:
         if attempt is None or event.number != attempt.number:
             return None
         if event.applied > 0:
-            self._fights.did(_did(attempt.cure, now))
+            self._fights.did(attempt.cure.did(now))
         return self._ended(attempt, event.failed, event.id, latest_check)
 
     def given_up(self, now: float, latest_check: int) -> Attempt | None:
@@ -241,11 +190,9 @@ class Repairs:
         """A check of that name came back: what was repaired may be proven now.  Gives the attempt
         that did not help.
         """
-        cures = {(f.problem.code, f.problem.target) for f in found}
-        targets = {f.problem.target for f in found if f.fixable}
         failed = self._failed.get(name, {})
         for cure in tuple(failed):
-            if (cure.code, cure.target) not in cures and (cure.code or cure.target not in targets):
+            if not any(cure.is_for(f) for f in found):
                 del failed[cure]
             elif failed[cure].run is None:
                 failed[cure] = replace(failed[cure], run=run)
@@ -255,7 +202,7 @@ class Repairs:
         if attempt is None or attempt.proof is None or number <= attempt.proof:
             return None
         del self._unproven[name]
-        if not any(_is(attempt.cure, f) for f in found):
+        if not any(attempt.cure.is_for(f) for f in found):
             return None
         self._fail(attempt, run, now)
         return attempt
@@ -275,7 +222,7 @@ class Repairs:
 
     def _not_helped(self, name: Name, found: tuple[Found, ...]) -> Iterator[Found]:
         for cure, failure in self._failed.get(name, {}).items():
-            of = next((f for f in found if _is(cure, f)), None)
+            of = next((f for f in found if cure.is_for(f)), None)
             if of is None:
                 continue
             what = cure.remedy or "a repair"
@@ -327,61 +274,14 @@ class Repairs:
             problem = alert.problem
             name = (problem.engine, problem.container)
             if problem.code == NOT_HELPED and len(self._failed) < _FAILED:
-                cure = _any_code(name, problem.target)
+                cure = Cure(name=name, target=problem.target)
                 why = alert.detail[1] if len(alert.detail) > 1 else "it was so before"
                 failure = Failure(run=None, at=now, times=1, why=why)
                 self._failed.setdefault(name, {})[cure] = failure
-            path = _bytes_of(alert.host_path)
+            path = bytes_of(alert.host_path)
             if problem.code == FIGHT and path is not None:
                 did = Did(at=now, path=path, name=name, remedy="repair", target=problem.target)
                 self._fights.restored(path, did)
-
-
-def place_of(found: Found) -> bytes | None:
-    """Where a finding is to be repaired; ``None``: its path cannot be told from its text."""
-    return _bytes_of(found.host_path)
-
-
-def _bytes_of(shown: str) -> bytes | None:
-    """The path that is shown like this, if nothing in it had to be escaped."""
-    if not shown.startswith("/") or "\\" in shown:
-        return None
-    path = shown.encode("utf-8", "surrogateescape")
-    return path if clean_path(path) == path else None
-
-
-def _allows(rule: RepairRule, container: str, remedy: str, path: bytes) -> bool:
-    return (
-        remedy == rule.remedy
-        and fnmatchcase(container, rule.container)
-        and any(
-            is_beneath(path, clean_path(root.encode("utf-8", "surrogateescape")))
-            for root in rule.roots
-        )
-    )
-
-
-def _cure(name: Name, found: Found, remedy: str, path: bytes) -> Cure:
-    problem = found.problem
-    return Cure(name=name, code=problem.code, target=problem.target, remedy=remedy, path=path)
-
-
-def _any_code(name: Name, target: str) -> Cure:
-    return Cure(name=name, code="", target=target, remedy="", path=b"")
-
-
-def _is(cure: Cure, found: Found) -> bool:
-    """Whether this is what the cure was for."""
-    problem = found.problem
-    if cure.target != problem.target:
-        return False
-    if not cure.code:
-        return bool(found.fixable)
-    return cure.code == problem.code and cure.path == place_of(found)
-
-
-def _did(cure: Cure, now: float) -> Did:
-    return Did(at=now, path=cure.path, name=cure.name, remedy=cure.remedy, target=cure.target)
 
 
 def _own(

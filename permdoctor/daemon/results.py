@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 from permdoctor.daemon import bounds
 from permdoctor.daemon.checks import Ticket
+from permdoctor.daemon.cures import Patient
 from permdoctor.daemon.desk import Desk
 from permdoctor.daemon.episodes import Name
 from permdoctor.daemon.events import Checked, Found, Repaired
 from permdoctor.daemon.judged import assess as judgement
-from permdoctor.daemon.repairs import Attempt, Patient
+from permdoctor.daemon.repairs import Attempt
 from permdoctor.daemon.roster import Record
 from permdoctor.daemon.state import FindingState
 from permdoctor.kernel.text import printable
@@ -125,7 +126,7 @@ def assess(desk: Desk, record: Record) -> None:
     record.findings = tuple(
         _state(desk, record, row.found, row.ignored, told=owns) for row in made.rows
     )
-    if owns and desk.repairs.possible and _curable(record):
+    if owns and desk.repairs.possible and any(f.fixable for f in record.found):
         desk.patients[record.ref] = None
     else:
         desk.patients.pop(record.ref, None)
@@ -172,10 +173,6 @@ def _count_looks(desk: Desk, record: Record, why: str, *, news: bool) -> None:
         record.drifts += 1
     if why in ("stirred", "drift"):
         record.looked = desk.now
-
-
-def _curable(record: Record) -> bool:
-    return any(f.found.fixable and not f.ignored for f in record.findings)
 
 
 def _patient(record: Record) -> Patient:

@@ -59,21 +59,14 @@ MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
         "self._ending.pop(now)",
         "self._ending.pop(-1.0)",
     ),
-    "what is back is ended all the same": (
-        Episodes._present,
-        "self._ending.discard(fingerprint)",
-        "pass",
-    ),
     "the hour has no cap": (Repairs.choose, ">= self._rules.repairs_per_hour", ">= 1000"),
 }
 
 NEAR = {
     "a list takes nobody away": 100,
     "a failed check is a result": 280,
-    "a new connection judges nobody": 43,
-    "what happens during a check is lost": 35,
+    "a new connection judges nobody": 81,
     "no second look": 274,
-    "what is back is ended all the same": 99,
 }
 """The first history that notices it, where it takes a while to come there."""
 

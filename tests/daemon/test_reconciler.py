@@ -237,24 +237,36 @@ def test_a_check_that_fails_is_tried_again_later_and_later() -> None:
         assert due is not None
         story.play((due, change("a")))
         at.append(story.now)
-        story.play((due, Result("a", failed="no /proc")))
+        story.play((due, Result("a", failed="no /proc")), (due + 1, change("a")))
     assert at == [5, 15, 35, 75, 155, 315, 635, 1275, 2175, 3075]
     assert story.reconciler.state().containers[0].failed == "no /proc"
     assert story.reconciler.state().containers[0].failures == 11
     assert len([line for line in story.logs if line.event == "check failed"]) == 11
 
 
-def test_a_check_that_hangs_is_given_up_and_does_not_delay_the_others() -> None:
+def test_a_check_that_hangs_is_given_up() -> None:
     story = Story(Limits(checks=2, check_deadline=10.0), sweep=1e6)
     rows: list[Row] = [(0, connected("h1", "h2", "h3", "ok"))]
     assert story.play(*rows) == ["0 check h1 started", "0 check h2 started"]
     assert story.until(11) == ["10 check h3 started", "10 check ok started"]
-    story.play((11, Result("ok")))
-    lines = story.until(100)
-    hung = [line for line in lines if " h" in line]
-    assert hung, "they are tried again"
-    assert story.play((100, start("new"))) == ["100 check new started"]
     assert story.reconciler.state().containers[0].failed == "no answer within 10 s"
+
+
+def test_what_hung_before_takes_half_of_the_places_only() -> None:
+    story = Story(Limits(checks=2, check_deadline=10.0), sweep=1e6)
+    story.play((0, connected("h1", "h2")))
+    assert story.until(20) == ["15 check h1 retry"]
+    assert story.play((20, start("new"))) == ["20 check new started"]
+    story.play((21, Result("new")))
+    assert story.until(26) == ["25 check h2 retry", "25 check new settled"]
+
+
+def test_the_result_of_a_run_that_is_over_is_dropped() -> None:
+    story = Story()
+    story.play((0, connected("a")), (1, start("a")), (2, Result("a", "PD101")))
+    assert story.lines == ["0 check a started", "2 check a started"]
+    assert story.findings("a") == []
+    assert not story.reconciler.state().containers[0].judged
 
 
 def test_a_result_that_comes_late_is_better_than_none() -> None:

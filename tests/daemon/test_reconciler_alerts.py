@@ -217,6 +217,16 @@ def test_flapping_is_damped() -> None:
     assert story.reconciler.state().firing == ()
 
 
+def test_back_before_it_was_away_for_long_enough() -> None:
+    story = Story(damp=60.0, sweep=1e6, check_again=1e6)
+    story.play((0, connected("a")), (0, Result("a", "PD101")), (10, Result("a")))
+    for at, *codes in ((20, "PD101"), (30,), (80, "PD101"), (90,), (140, "PD101")):
+        looked(story, at, *codes)
+    assert [line.split(" ", 1)[1] for line in told(story)] == ["+PD101 a", "-PD101 a", "+PD101 a"]
+    assert story.until(3000) == []
+    assert len(story.reconciler.state().firing) == 1
+
+
 def test_calm_after_an_hour() -> None:
     story = Story(sweep=1e6, check_again=1e6)
     story.play((0, connected("a")), (0, Result("a", "PD101")), (10, Result("a")))

@@ -1,0 +1,117 @@
+"""What may be repaired by what, and where: the words of ``repairs.py``, and what a rule allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from typing import Final
+
+from msgspec import Struct
+
+from permdoctor.container.needs import clean_path
+from permdoctor.daemon.episodes import Name
+from permdoctor.daemon.events import ContainerRef, Found, RepairRule
+from permdoctor.daemon.fights import Did
+from permdoctor.daemon.silences import Labels
+from permdoctor.diagnosis.unfixable import OPT_OUT
+from permdoctor.kernel.mountinfo import is_beneath
+
+_DAY: Final = 1440
+"""Minutes."""
+
+_MARGIN: Final = 0.5
+"""Seconds, so that the minute has really begun."""
+
+
+class Patient(Struct, frozen=True, kw_only=True):
+    """A container that was judged, and what may be repaired for it, worst first."""
+
+    name: Name
+    ref: ContainerRef
+    run: int
+    labels: Labels
+    found: tuple[Found, ...]
+
+    @property
+    def opted_out(self) -> bool:
+        said = next((v for k, v in self.labels if k == OPT_OUT), "")
+        return said.strip().lower() in ("off", "false", "no", "0")
+
+
+class Cure(Struct, frozen=True, kw_only=True):
+    """What is repaired by what.  Of one that was in vain before the service was started only
+    ``name`` and ``target`` are known.
+    """
+
+    name: Name
+    target: str
+    code: str = ""
+    remedy: str = ""
+    path: bytes = b""
+
+    def is_for(self, found: Found) -> bool:
+        """Whether this is what it is to help against."""
+        problem = found.problem
+        if self.target != problem.target:
+            return False
+        if not self.code:
+            return bool(found.fixable)
+        return self.code == problem.code and self.path == place_of(found)
+
+    def did(self, now: float) -> Did:
+        """This repair, as an event of that (monotonic) time."""
+        return Did(at=now, path=self.path, name=self.name, remedy=self.remedy, target=self.target)
+
+
+def place_of(found: Found) -> bytes | None:
+    """Where a finding is to be repaired; ``None``: its path cannot be told from its text."""
+    return bytes_of(found.host_path)
+
+
+def bytes_of(shown: str) -> bytes | None:
+    """The path that is shown like this, if nothing in it had to be escaped."""
+    if not shown.startswith("/") or "\\" in shown or not shown.isprintable():
+        return None
+    path = _encoded(shown)
+    return path if clean_path(path) == path else None
+
+
+def cures(patient: Patient, rules: Iterable[RepairRule]) -> Iterator[tuple[Cure, RepairRule]]:
+    """Everything that a rule allows: the worst finding first, and its best remedy first."""
+    if patient.opted_out:
+        return
+    for found in patient.found:
+        path = place_of(found)
+        if path is None:
+            continue
+        for remedy in found.fixable:
+            for rule in rules:
+                if _allows(rule, patient.name[1], remedy, path):
+                    yield _cure(patient.name, found, remedy, path), rule
+
+
+def opens_in(window: tuple[int, int] | None, minute: int, second: float) -> float:
+    """Seconds until a maintenance window opens, at that minute of the local day; 0: it is open."""
+    if window is None:
+        return 0.0
+    start, end = window
+    if (minute - start) % _DAY < ((end - start) % _DAY or _DAY):
+        return 0.0
+    return (start - minute) % _DAY * 60 - second + _MARGIN
+
+
+def _allows(rule: RepairRule, container: str, remedy: str, path: bytes) -> bool:
+    return (
+        remedy == rule.remedy
+        and fnmatchcase(container, rule.container)
+        and any(is_beneath(path, clean_path(_encoded(root))) for root in rule.roots)
+    )
+
+
+def _encoded(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")
+
+
+def _cure(name: Name, found: Found, remedy: str, path: bytes) -> Cure:
+    problem = found.problem
+    return Cure(name=name, code=problem.code, target=problem.target, remedy=remedy, path=path)

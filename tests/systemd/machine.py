@@ -169,6 +169,8 @@ def _install(prefix: Path) -> None:
             if ".." not in file.parts and source.is_file():
                 (site / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, site / file)
+    for path in site.rglob("*"):
+        path.chmod(path.stat().st_mode & ~0o022)  # whatever the umask of the checkout was
 
 
 def _required() -> Iterator[importlib.metadata.Distribution]:

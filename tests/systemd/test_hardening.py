@@ -88,9 +88,14 @@ def directory(machine: Machine, path: str, owner: int = 0, mode: str = "0755") -
     ("parent", "source"),
     [
         pytest.param("/srv", "/srv/models", id="read-only for the service"),
-        pytest.param("/home", "/home/alice/models", id="in a home"),
+        pytest.param("/home", "/home/alice/models", id="in a home", marks=pytest.mark.slow),
         pytest.param("/var/tmp", "/var/tmp/models", id="hidden from the service"),
-        pytest.param("/srv/secret", "/srv/secret/models", id="below what root may not search"),
+        pytest.param(
+            "/srv/secret",
+            "/srv/secret/models",
+            id="below what root may not search",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_service_finds_what_is_refused(machine: Machine, parent: str, source: str) -> None:

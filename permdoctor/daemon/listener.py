@@ -42,7 +42,10 @@ def listen(path: str, group: str) -> socket.socket:
     """
     shown = printable(path)
     if len(os.fsencode(path)) > MAX_PATH:
-        raise UsageError(f"service.socket: {shown} is longer than {MAX_PATH} bytes")
+        raise UsageError(
+            f"service.socket: {shown} is longer than {MAX_PATH} bytes",
+            hint="name a shorter path, such as /run/permdoctor/status.sock",
+        )
     gid = group_id(group) if group else None
     try:
         _safe_directory(os.path.dirname(path))

@@ -57,6 +57,8 @@ def listed(desk: Desk, one: Connection, containers: tuple[Seen, ...], asked: int
             appear(desk, seen, one)
         elif known.heard <= asked:
             _compared(desk, known, seen)
+    if not any(each.left_out for each in desk.connections):
+        desk.limit("too many containers: some are not looked after", reached=False)
     if newer:
         desk.connections.again(one, desk.now + RELIST)
 
@@ -64,9 +66,8 @@ def listed(desk: Desk, one: Connection, containers: tuple[Seen, ...], asked: int
 def appear(desk: Desk, seen: Seen, one: Connection) -> None:
     """One more that runs."""
     if not bounds.fits(seen.ref, desk.limits) or len(desk.roster) >= desk.limits.containers:
-        if not one.left_out:
-            desk.log("warning", "too many containers: some are not looked after", engine=one.engine)
         one.left_out += 1
+        desk.limit("too many containers: some are not looked after", reached=True)
         return
     record = Record(
         ref=seen.ref,

@@ -27,7 +27,8 @@ _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: 
 class Desk:
     """``gone`` are names that nobody has any more but problems, and when that is long enough;
     ``starts`` are names that were started a moment ago, and when the next start is judged;
-    ``patients`` wait for a repair.
+    ``patients`` wait for a repair.  ``watched`` is what the last ``Watch`` said, and the next one
+    is not before ``watch_at``.  ``full`` are the limits that are known to be reached.
     """
 
     def __init__(self, rules: Rules, limits: Limits, minute_of_day: Callable[[float], int]) -> None:
@@ -47,6 +48,9 @@ class Desk:
         self.gone: Timers[Name] = Timers()
         self.starts: Timers[Name] = Timers()
         self.patients: dict[ContainerRef, None] = {}
+        self.watched: tuple[bytes, ...] | None = None
+        self.watch_at = 0.0
+        self.full: set[str] = set()
 
     @property
     def grace(self) -> float:
@@ -77,6 +81,12 @@ class Desk:
         size = self.limits.text
         shown = tuple((key, value[:size]) for key, value in fields.items() if value)
         self.out.append(Log(level=level, event=event, fields=shown))
+
+    def limit(self, what: str, *, reached: bool) -> None:
+        """A line when a limit is reached, and none before it was not meanwhile."""
+        if reached and what not in self.full:
+            self.log("warning", what)
+        (self.full.add if reached else self.full.discard)(what)
 
     def log_of(self, level: str, event: str, record: Record, **fields: str) -> None:
         engine = printable(record.ref.engine)

@@ -36,7 +36,7 @@ class Past(Struct, frozen=True, kw_only=True):
 
 
 class Episodes:
-    """By the problem's fingerprint.  At most ``limit`` at once; ``refused`` counts the others."""
+    """By the problem's fingerprint.  At most ``limit`` at once; the others are not told."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -45,7 +45,10 @@ class Episodes:
         self._ending: Timers[str] = Timers()
         self._past: dict[str, Past] = {}
         self._forget: Timers[str] = Timers()
-        self.refused = 0
+
+    @property
+    def full(self) -> bool:
+        return len(self._firing) >= self._limit
 
     def firing(self) -> tuple[Alert, ...]:
         return tuple(self._firing.values())
@@ -75,7 +78,7 @@ class Episodes:
                 continue
             if known is not None and known.episode != alert.episode:
                 out += self._end(fingerprint, now, wall)
-            if fingerprint not in self._firing and len(self._firing) >= self._limit:
+            if fingerprint not in self._firing and self.full:
                 out.append(_resolved(alert, wall))
                 continue
             self._add(fingerprint, alert)
@@ -127,8 +130,7 @@ class Episodes:
         known = self._firing.get(fingerprint)
         if known is not None and found.severity <= known.severity:
             return []
-        if known is None and len(self._firing) >= self._limit:
-            self.refused += 1
+        if known is None and self.full:
             return []
         started = known.started if known is not None else self._beginning(fingerprint, wall)
         alert = Alert(

@@ -28,7 +28,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from permdoctor.alerts.alert import AlertStatus
-from permdoctor.daemon import arrivals, results
+from permdoctor.daemon import arrivals, passing, results
 from permdoctor.daemon.connections import Connection
 from permdoctor.daemon.desk import Desk
 from permdoctor.daemon.events import (
@@ -48,12 +48,11 @@ from permdoctor.daemon.events import (
     Seen,
     Swept,
     Tick,
-    Watch,
 )
 from permdoctor.daemon.limits import Limits
-from permdoctor.daemon.roster import Record
 from permdoctor.daemon.silences import next_expiry
-from permdoctor.daemon.state import ContainerState, EngineState, State
+from permdoctor.daemon.snapshot import snapshot
+from permdoctor.daemon.state import State
 from permdoctor.kernel.text import printable
 
 _CLOCK = 3600.0
@@ -80,9 +79,6 @@ class Reconciler:
         minute_of_day: Callable[[float], int] = utc_minute,
     ) -> None:
         self._desk = Desk(rules, limits or Limits(), minute_of_day)
-        self._watched: tuple[bytes, ...] | None = None
-        self._watch_at = 0.0
-        self._unwatched = False
         self._expiry = next_expiry(rules.silences, float("-inf"))
         self._offset: float | None = None
 
@@ -107,7 +103,7 @@ class Reconciler:
             desk.episodes.due(),
             desk.repairs.due(),
             desk.gone.first(),
-            self._watch_at if desk.roots.changed else None,
+            desk.watch_at if desk.roots.changed else None,
         ]
         if self._expiry is not None:
             times.append(desk.now + min(max(self._expiry - desk.wall, 0.0), _CLOCK))
@@ -115,19 +111,7 @@ class Reconciler:
 
     def state(self) -> State:
         """What is known now.  O(n) in containers."""
-        desk = self._desk
-        beyond = len(desk.roots) - desk.roots.watched
-        return State(
-            containers=tuple(self._container(record) for record in desk.roster),
-            engines=tuple(_engine(one) for one in desk.connections),
-            firing=desk.episodes.firing(),
-            checking=len(desk.checks),
-            waiting=desk.checks.overdue(desk.now),
-            watched=desk.roots.watched,
-            unwatched=beyond,
-            left_out=sum(one.left_out for one in desk.connections),
-            repairs=desk.repairs.begun(desk.now),
-        )
+        return snapshot(self._desk)
 
     # -- events ------------------------------------------------------------------------------
 
@@ -248,7 +232,7 @@ class Reconciler:
         desk.repairs.restored(firing, desk.now)
         for name in desk.episodes.names():
             if desk.connections.get(name[0]) is None:
-                self._over(name)
+                passing.over(desk, name)
             elif desk.connections.connected(name[0]):
                 results.reassess(desk, [name])
         for one in desk.connections:
@@ -272,11 +256,12 @@ class Reconciler:
         desk = self._desk
         if self._clock_was_set() or (self._expiry is not None and desk.wall >= self._expiry):
             self._assess_all()
-        self._give_up()
-        self._pass_away()
+        passing.give_up(desk)
+        passing.pass_away(desk)
         desk.tell(desk.episodes.advance(desk.now, desk.wall))
+        desk.limit("too many problems: some are not told", reached=desk.episodes.full)
         desk.out.extend(desk.connections.lists(desk.now, desk.count))
-        self._watch()
+        passing.watch(desk)
         results.treat(desk)
         desk.out.extend(desk.checks.begin(desk.now, self._ready, self._run))
 
@@ -285,62 +270,12 @@ class Reconciler:
         before, self._offset = self._offset, self._desk.wall - self._desk.now
         return before is not None and abs(self._offset - before) > _STEP
 
-    def _give_up(self) -> None:
-        """On what should have come back before."""
-        desk = self._desk
-        seconds = desk.limits.check_deadline
-        for ticket in desk.checks.given_up(desk.now):
-            record = desk.roster.get(ticket.ref)
-            if record is None:
-                desk.checks.drop(ticket.ref)
-            else:
-                results.failed(desk, record, f"no answer within {seconds:.0f} s")
-        for one in desk.connections.late(desk.now, desk.rules.sweep):
-            desk.log("warning", "no list of containers in time", engine=printable(one.engine))
-        attempt = desk.repairs.given_up(desk.now, desk.checks.latest)
-        if attempt is not None:
-            results.repair_ended(desk, attempt, 0)
-
-    def _pass_away(self) -> None:
-        """Names that nobody has had for long enough, and engines."""
-        desk = self._desk
-        while desk.starts.pop(desk.now) is not None:
-            pass
-        while (name := desk.gone.pop(desk.now)) is not None:
-            self._over(name)
-        for one in desk.connections.forgotten(desk.now):
-            desk.log("warning", "engine forgotten", engine=printable(one.engine), why=one.why)
-            for record in desk.roster.of(one.engine):
-                arrivals.depart(desk, record)
-            names = desk.repairs.names().union(desk.episodes.names())
-            for name in sorted(n for n in names if n[0] == one.engine):
-                self._over(name)
-
-    def _over(self, name: tuple[str, str]) -> None:
-        desk = self._desk
-        desk.tell(desk.episodes.over(name, desk.now, desk.wall))
-        results.reassess(desk, desk.repairs.forget(name))
-
     def _assess_all(self) -> None:
         """The rules, or those that hold now, are others."""
         desk = self._desk
         self._expiry = next_expiry(desk.rules.silences, desk.wall)
         for record in desk.roster:
             results.assess(desk, record)
-
-    def _watch(self) -> None:
-        desk = self._desk
-        if not desk.roots.changed or desk.now < self._watch_at:
-            return
-        paths = desk.roots.taken()
-        self._watch_at = desk.now + desk.rules.debounce
-        if paths != self._watched:
-            self._watched = paths
-            desk.out.append(Watch(paths=paths))
-        beyond = len(desk.roots) - desk.roots.watched
-        if beyond and not self._unwatched:
-            desk.log("warning", "too many roots: some are not watched", beyond=str(beyond))
-        self._unwatched = beyond > 0
 
     def _ready(self, ref: ContainerRef) -> bool:
         return self._desk.connections.connected(ref.engine)
@@ -349,31 +284,3 @@ class Reconciler:
         record = self._desk.roster.get(ref)
         assert record is not None
         return record.run
-
-    def _container(self, record: Record) -> ContainerState:
-        checks = self._desk.checks
-        return ContainerState(
-            ref=record.ref,
-            name=record.name,
-            started=record.started,
-            labels=record.labels,
-            findings=record.findings,
-            roots=record.roots,
-            judged=record.judged,
-            checking=checks.busy(record.ref),
-            checked=record.checked,
-            seconds=record.seconds,
-            failed=record.failed,
-            failures=record.failures,
-            due=checks.due_at(record.ref),
-        )
-
-
-def _engine(one: Connection) -> EngineState:
-    return EngineState(
-        engine=one.engine,
-        connected=one.connected,
-        why=one.why,
-        since=one.since,
-        swept=one.swept,
-    )

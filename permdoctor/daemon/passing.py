@@ -1,0 +1,59 @@
+"""What time alone does: deadlines pass, the gone are forgotten, what is watched is said again."""
+
+from __future__ import annotations
+
+from permdoctor.daemon import arrivals, results
+from permdoctor.daemon.desk import Desk
+from permdoctor.daemon.episodes import Name
+from permdoctor.daemon.events import Watch
+from permdoctor.kernel.text import printable
+
+
+def give_up(desk: Desk) -> None:
+    """What should have come back before."""
+    seconds = desk.limits.check_deadline
+    for ticket in desk.checks.given_up(desk.now):
+        record = desk.roster.get(ticket.ref)
+        if record is None:
+            desk.checks.drop(ticket.ref)
+        else:
+            results.failed(desk, record, f"no answer within {seconds:.0f} s")
+    for one in desk.connections.late(desk.now, desk.rules.sweep):
+        desk.log("warning", "no list of containers in time", engine=printable(one.engine))
+    attempt = desk.repairs.given_up(desk.now, desk.checks.latest)
+    if attempt is not None:
+        results.repair_ended(desk, attempt, 0)
+
+
+def pass_away(desk: Desk) -> None:
+    """Names that nobody has had for long enough, and engines that were away for too long."""
+    while desk.starts.pop(desk.now) is not None:
+        pass
+    while (name := desk.gone.pop(desk.now)) is not None:
+        over(desk, name)
+    for one in desk.connections.forgotten(desk.now):
+        desk.log("warning", "engine forgotten", engine=printable(one.engine), why=one.why)
+        for record in desk.roster.of(one.engine):
+            arrivals.depart(desk, record)
+        names = desk.repairs.names().union(desk.episodes.names())
+        for name in sorted(n for n in names if n[0] == one.engine):
+            over(desk, name)
+
+
+def over(desk: Desk, name: Name) -> None:
+    """A name is nobody's: its problems end, and who fought with it has peace."""
+    desk.tell(desk.episodes.over(name, desk.now, desk.wall))
+    results.reassess(desk, desk.repairs.forget(name))
+
+
+def watch(desk: Desk) -> None:
+    """Say which roots are to be watched, if they are others, and not all the time."""
+    if not desk.roots.changed or desk.now < desk.watch_at:
+        return
+    paths = desk.roots.taken()
+    desk.watch_at = desk.now + desk.rules.debounce
+    if paths != desk.watched:
+        desk.watched = paths
+        desk.out.append(Watch(paths=paths))
+    beyond = len(desk.roots) > desk.roots.watched
+    desk.limit("too many roots: some are not watched", reached=beyond)

@@ -1,0 +1,51 @@
+"""The reconciler's ``State``, from what it knows at this moment."""
+
+from __future__ import annotations
+
+from permdoctor.daemon.connections import Connection
+from permdoctor.daemon.desk import Desk
+from permdoctor.daemon.roster import Record
+from permdoctor.daemon.state import ContainerState, EngineState, State
+
+
+def snapshot(desk: Desk) -> State:
+    """O(n) in containers."""
+    return State(
+        containers=tuple(_container(desk, record) for record in desk.roster),
+        engines=tuple(_engine(one) for one in desk.connections),
+        firing=desk.episodes.firing(),
+        checking=len(desk.checks),
+        waiting=desk.checks.overdue(desk.now),
+        watched=desk.roots.watched,
+        unwatched=len(desk.roots) - desk.roots.watched,
+        left_out=sum(one.left_out for one in desk.connections),
+        repairs=desk.repairs.begun(desk.now),
+    )
+
+
+def _container(desk: Desk, record: Record) -> ContainerState:
+    return ContainerState(
+        ref=record.ref,
+        name=record.name,
+        started=record.started,
+        labels=record.labels,
+        findings=record.findings,
+        roots=record.roots,
+        judged=record.judged,
+        checking=desk.checks.busy(record.ref),
+        checked=record.checked,
+        seconds=record.seconds,
+        failed=record.failed,
+        failures=record.failures,
+        due=desk.checks.due_at(record.ref),
+    )
+
+
+def _engine(one: Connection) -> EngineState:
+    return EngineState(
+        engine=one.engine,
+        connected=one.connected,
+        why=one.why,
+        since=one.since,
+        swept=one.swept,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from permdoctor.alerts.alert import Alert, AlertStatus, Problem
@@ -35,7 +36,7 @@ def finding(
 
 def container(name: str = "trainer", *findings: FindingState, **more: Any) -> ContainerState:
     fields: dict[str, Any] = {
-        "ref": ContainerRef(engine=ENGINE, id=f"{abs(hash(name)):064x}"[:64]),
+        "ref": ContainerRef(engine=ENGINE, id=hashlib.sha256(repr(name).encode()).hexdigest()),
         "judged": True,
         "checked": NOW - 30,
     }

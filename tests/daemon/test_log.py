@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from permdoctor.config import Log as Config
@@ -77,6 +77,7 @@ def test_logfmt(value: str, shown: str | None) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=40)
 @given(event=st.text(), key=st.text(), value=st.text(st.characters()))
 def test_whatever_it_is_it_is_one_line(form: str, event: str, key: str, value: str) -> None:
     raw = configured(form)

@@ -85,8 +85,8 @@ class Container(Struct, frozen=True, kw_only=True):
     the effective ``Config.User`` (the image's USER where nothing overrides it); ``caps_added``
     and ``caps_dropped`` are without the ``CAP_`` prefix, upper case.  ``userns_mode`` is
     HostConfig.UsernsMode.  ``error`` is State.Error.  ``exec_pids`` are the host pids of running
-    ``docker exec`` sessions.  ``started`` is State.StartedAt, the engine's word for when the present
-    run began.
+    ``docker exec`` sessions.  ``started`` is State.StartedAt: when the present run began, in the
+    engine's words.
     """
 
     engine: EngineInfo

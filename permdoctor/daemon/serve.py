@@ -286,16 +286,21 @@ class _Service:
         endpoints = parts.endpoints(config)
         sinks = sinks_of(config.alerts.sinks, self._environ)
         self._reopen(config)
+        self._enforce(config)
         try:
             parts.change_sinks(sinks, self._sinks)
         except PermdoctorError:
             self._reopen(old)
+            self._enforce(old)
             raise
         self._sinks, self._loaded = sinks, new
-        log.configure(config.log, self._environ, sys.stderr)
-        parts.reconfigure(config)
         parts.connect(endpoints)
         parts.watch.configuration(self._files())
+
+    def _enforce(self, config: Config) -> None:
+        """Before the sinks change: a new one is not told of what is over by the new rules."""
+        log.configure(config.log, self._environ, sys.stderr)
+        self._parts.reconfigure(config)
         self._loop.take([Reloaded(rules=rules_of(config))])
 
     def _reopen(self, config: Config) -> None:

@@ -41,6 +41,7 @@ from permdoctor.engines.events import (
     TooLongError,
     parse_event,
 )
+from permdoctor.engines.transport import UnixTransport
 from permdoctor.errors import PermdoctorError
 from permdoctor.kernel.text import printable
 
@@ -126,7 +127,7 @@ class Source:
 
     def _session(self) -> str:
         """One connection from its beginning to its end; why it ended."""
-        with contextlib.closing(DockerEngine(self._endpoint)) as engine:
+        with contextlib.closing(self._engine()) as engine:
             _ = engine.info
             path = self._endpoint.socket_path
             if path is None:
@@ -223,7 +224,7 @@ class Source:
         return wish
 
     def _keep(self, wish: _Wish | None) -> None:
-        with contextlib.closing(DockerEngine(self._endpoint)) as engine:
+        with contextlib.closing(self._engine()) as engine:
             if wish is None:
                 _ = engine.api_version
             elif wish.lost:
@@ -249,6 +250,11 @@ class Source:
             started=started(summary.id) if started is not None and running else "",
             labels=summary.labels,
         )
+
+    def _engine(self) -> DockerEngine:
+        path = self._endpoint.socket_path
+        transport = None if path is None else UnixTransport(path, self._pace.answer)
+        return DockerEngine(self._endpoint, transport)
 
     def _hang_up(self) -> None:
         stream = self._stream

@@ -88,10 +88,17 @@ def _trouble(of: StatusDoc) -> Iterator[str]:
         yield "no engine has answered yet"
     for engine in of.engines:
         if not engine.connected:
-            yield f"{engine.endpoint} does not answer: {engine.why or 'not connected'}"
+            yield _away(engine)
     for sink in of.sinks:
         if sink.last_error:
             yield f"alerts to {sink.name} fail: {sink.last_error}"
+
+
+def _away(of: EngineDoc) -> str:
+    """The reason often names the endpoint itself."""
+    if of.why.startswith(of.endpoint):
+        return of.why
+    return f"{of.endpoint} does not answer: {of.why or 'not connected'}"
 
 
 def _facts(of: StatusDoc) -> Iterator[tuple[str, tuple[str, Style]]]:
@@ -143,9 +150,11 @@ def _sink(of: SinkDoc) -> tuple[Span, ...]:
 def _findings(of: FindingsDoc, width: int | None) -> Iterator[Line]:
     hidden = f"{of.ignored:,} ignored (--ignored shows them)" if of.ignored else ""
     if not of.findings:
-        found = "nothing found"
         where = f" in {plural(of.containers, 'container')}" if of.containers else ""
-        yield line(span(f"{found}{where}", Style.GOOD), f", {hidden}" if hidden else "")
+        known = not (of.unjudged or of.away)
+        found = span(f"nothing found{where}" if known else f"nothing found{where} so far",
+                     Style.GOOD if known else Style.WARNING)  # fmt: skip
+        yield line(found, f", {hidden}" if hidden else "")
     several = len({f.engine for f in of.findings}) > 1
     yield from _blocks(of.findings, several, width)
     if of.findings and hidden:

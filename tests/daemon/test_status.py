@@ -578,6 +578,19 @@ def test_nothing_found(serve: Serve, place: Path) -> None:
     )  # fmt: skip
 
 
+def test_nothing_found_yet_is_not_nothing_found(serve: Serve, place: Path) -> None:
+    why = "unix:///run/docker.sock: no such socket"
+    serve(state(container("a", judged=False), engines=(engine(connected=False, why=why),)))
+    status, out, _ = command("findings", "--socket", str(place / "s"))
+    assert status == 3
+    assert out.splitlines() == [
+        "nothing found in 1 container so far",
+        "a: not judged: it has just started",
+        "unix:///run/docker.sock does not answer: nothing newer is known of it",
+    ]
+    assert command("status", "--socket", str(place / "s"))[1].splitlines()[1] == f"  {why}"
+
+
 @pytest.mark.parametrize("what", ["status", "findings"])
 def test_json(serve: Serve, place: Path, what: str) -> None:
     serve()

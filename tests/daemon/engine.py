@@ -253,7 +253,7 @@ class _Handler(BaseHTTPRequestHandler):
             if not self.standin.silent:
                 yield line
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_: object) -> None:
         """Nothing."""
 
     def address_string(self) -> str:

@@ -90,14 +90,20 @@ class Service:
         return "\n".join(line for line in lines if "event=asked" not in line)
 
     def get(self, path: str) -> Any:
-        """``None`` where nobody answers."""
+        """``None`` where nobody answers.  Who asks too often waits."""
+        while (found := self._get(path)) is not None and found[0] == 429:
+            time.sleep(1)
+        return found and found[1]
+
+    def _get(self, path: str) -> tuple[int, Any] | None:
         connection = http.client.HTTPConnection("localhost", timeout=10)
         connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.sock.settimeout(10)
         try:
             connection.sock.connect(str(self.base / "status.sock"))
             connection.request("GET", path)
-            return json.loads(connection.getresponse().read())
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
         except OSError:
             return None
         finally:

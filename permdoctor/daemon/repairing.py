@@ -24,12 +24,14 @@ from permdoctor.repair.policy import Machine, Question, judge_unasked
 
 
 def repaired(repair: Repair, config: Config) -> Repaired:
-    """Never raises: what went wrong is in the answer."""
+    """Never raises: what went wrong, or that a signal ended it, is in the answer."""
     done = Repaired(number=repair.number, ref=repair.ref, path=repair.root)
     try:
         return _repaired(repair, config, done)
     except PermdoctorError as e:
         return replace(done, failed=e.message)
+    except KeyboardInterrupt:
+        return replace(done, failed="it was interrupted")
     except Exception as e:  # noqa: BLE001 - a fault of ours is an answer, too
         return replace(done, failed=f"internal error: {type(e).__name__}: {printable(str(e))}")
 

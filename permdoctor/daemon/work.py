@@ -166,6 +166,7 @@ class _Bench:
     def _repair(self, repair: Repair) -> Repaired:
         """Ended by SIGTERM it says so itself, when everybody goes on again."""
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         from permdoctor.daemon.repairing import repaired
 
         return repaired(repair, self._config)

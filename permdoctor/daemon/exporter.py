@@ -39,7 +39,7 @@ class MetricsServer:
             listener = socket.create_server((host, port), family=family, backlog=CLIENTS)
         except OSError as e:
             raise CannotCheckError(
-                f"cannot listen at {printable(host)}:{port}: {e.strerror}",
+                f"cannot listen at {printable(host)}:{port}: {_why(e)}",
                 hint='metrics.listen names another address, or none with ""',
             ) from e
         self.port = listener.getsockname()[1]
@@ -101,6 +101,11 @@ def remove_textfile(path: str) -> None:
 def _created(path: str) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.open(path, flags, 0o666)
+
+
+def _why(e: OSError) -> str:
+    """``create_server`` and the resolver have longer sentences of their own."""
+    return os.strerror(e.errno) if e.errno is not None and e.errno > 0 else str(e.strerror)
 
 
 def _verdict(why_not: str) -> Answer:

@@ -381,7 +381,7 @@ def test_a_stuck_loop_is_503() -> None:
 
 
 def test_a_port_that_is_taken(served: MetricsServer) -> None:
-    with pytest.raises(PermdoctorError, match="Address already in use") as raised:
+    with pytest.raises(PermdoctorError, match=r"Address already in use$") as raised:
         MetricsServer(("127.0.0.1", served.port), Metrics(), Health()).start()
     assert "metrics.listen" in (raised.value.hint or "")
 

@@ -67,9 +67,8 @@ format = "logfmt"
 
 
 def burst(engine: Engine, service: Service, lab: Lab, count: int) -> bool:
-    data = lab.directory()
     made = [
-        engine.create("-u", f"{UID}:{UID}", "-v", f"{data}:/data", name=f"trainer{n}")
+        engine.create("-u", f"{UID}:{UID}", "-v", f"{lab.directory()}:/data", name=f"trainer{n}")
         for n in range(count)
     ]
     until(lambda: "engine connected" in service.log)

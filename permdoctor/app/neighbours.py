@@ -46,8 +46,9 @@ def neighbours_of(
             collector.skip(
                 "who else uses these mounts", f"{len(others)} containers, {MOST} were looked at"
             )
+        census = procfs.census() if others else ()
         for summary in others[:MOST]:
-            found.extend(_container(engine, summary, sources))
+            found.extend(_container(engine, summary, sources, census))
     return tuple(found)
 
 
@@ -71,13 +72,17 @@ def _owners(collector: Collector, binds: tuple[BindFacts, ...]) -> Iterator[Neig
         )
 
 
-def _container(engine: Engine, summary: Summary, sources: set[bytes]) -> Iterator[Neighbour]:
+def _container(
+    engine: Engine, summary: Summary, sources: set[bytes], census: procfs.Census
+) -> Iterator[Neighbour]:
     """The subjects of another container that is running; one that is gone is no neighbour."""
     try:
         other = engine.inspect(summary.id)
         if not other.running or other.pid is None:
             return
-        subjects, _ = subjects_of(procfs.processes_of(other.pid), other.exec_pids, names=False)
+        subjects, _ = subjects_of(
+            procfs.processes_of(other.pid, census), other.exec_pids, names=False
+        )
     except PermdoctorError:
         return
     for m in summary.mounts:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from msgspec import Struct
 
 from permdoctor.errors import CannotCheckError
-from permdoctor.host.process import NotPermitted, Proc
+from permdoctor.host.process import NotPermitted, Proc, parse_cgroups
 from permdoctor.kernel.mountinfo import is_beneath
 
 
@@ -40,8 +40,20 @@ def _place(proc: Proc) -> _Place:
     return _Place(cgroups=proc.cgroups(), pid_ns=pid_ns, mnt_ns=inum("mnt"), nested=nested)
 
 
-def processes_of(pid: int) -> tuple[int, ...]:
+Census = tuple[tuple[int, _Place], ...]
+"""Every process of one moment, and where it lives; kernel threads and the dead are among them."""
+
+
+def census() -> Census:
+    """Costs a few dozen microseconds a process: for a moment's questions about several."""
+    cgroups: dict[bytes, tuple[tuple[bytes, bytes], ...]] = {}
+    places = ((pid, _place_of(pid, cgroups)) for pid in all_pids())
+    return tuple((pid, place) for pid, place in places if place is not None)
+
+
+def processes_of(pid: int, among: Census | None = None) -> tuple[int, ...]:
     """All processes of the container that ``pid`` belongs to, by number; ``pid`` is among them.
+    Looked for ``among`` those of a moment ago, or of now.
 
     They are those in its cgroup or below, if that cgroup is the container's own: not the root,
     not one that we are in, and without a process of our mount namespace; and those that share its
@@ -54,41 +66,82 @@ def processes_of(pid: int) -> tuple[int, ...]:
         ours = _place(proc)
     if wanted.mnt_ns is not None and wanted.mnt_ns == ours.mnt_ns:
         return (pid,)
-    others = _places(pid)
+    others = [entry for entry in (census() if among is None else among) if entry[0] != pid]
     cgroup = _own_cgroup(wanted, ours, others)
     same_pid_ns = _by_pid_ns(wanted, ours, has_cgroup=cgroup is not None)
     found = {pid}
     for other, place in others:
-        if (cgroup is not None and _is_in(place, cgroup)) or same_pid_ns(place):
+        if ((cgroup is not None and _is_in(place, cgroup)) or same_pid_ns(place)) and _lives(other):
             found.add(other)
     return tuple(sorted(found))
 
 
-def _places(but: int) -> list[tuple[int, _Place]]:
-    found = []
-    for pid in all_pids():
-        if pid == but:
-            continue
-        try:
-            with Proc(pid) as proc:
-                if proc.stat.has_credentials:
-                    found.append((pid, _place(proc)))
-        except CannotCheckError:
-            continue
-    return found
+def _lives(pid: int) -> bool:
+    """Neither a kernel thread nor dead."""
+    try:
+        with Proc(pid) as proc:
+            return proc.stat.has_credentials
+    except CannotCheckError:
+        return False
+
+
+def _place_of(pid: int, cgroups: dict[bytes, tuple[tuple[bytes, bytes], ...]]) -> _Place | None:
+    """As :func:`_place`, for the many: without what makes :class:`Proc` safe to keep.  ``cgroups``
+    holds what was parsed before.  ``None``: it is gone, or may not be read at all.
+    """
+    try:
+        fd = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        mnt_ns = _inum(os.readlink("ns/mnt", dir_fd=fd))
+        pid_ns = _inum(os.readlink("ns/pid", dir_fd=fd))
+        text = _read(fd, "cgroup")
+    except OSError:
+        return _slowly(pid)
+    finally:
+        os.close(fd)
+    parsed = cgroups.get(text)
+    if parsed is None:
+        parsed = cgroups[text] = parse_cgroups(text)
+    return _Place(cgroups=parsed, pid_ns=pid_ns, mnt_ns=mnt_ns, nested=False)
+
+
+def _slowly(pid: int) -> _Place | None:
+    """A namespace that may not be read is another matter than a process that is gone."""
+    try:
+        with Proc(pid) as proc:
+            return _place(proc)
+    except CannotCheckError:
+        return None
+
+
+def _inum(link: str) -> int:
+    return int(link[link.index("[") + 1 : -1])
+
+
+def _read(dir_fd: int, name: str) -> bytes:
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        text = b""
+        while more := os.read(fd, 1 << 16):
+            text += more
+        return text
+    finally:
+        os.close(fd)
 
 
 def _own_cgroup(
-    wanted: _Place, ours: _Place, others: list[tuple[int, _Place]]
+    wanted: _Place, ours: _Place, others: Sequence[tuple[int, _Place]]
 ) -> tuple[bytes, bytes] | None:
     """The hierarchy and path of a cgroup that holds the container and nobody else."""
     for cgroup in wanted.cgroups:
         if cgroup[1] == b"/" or _is_in(ours, cgroup):
             continue
         strangers = (
-            place.mnt_ns is not None and place.mnt_ns == ours.mnt_ns
+            _is_in(place, cgroup)
             for _, place in others
-            if _is_in(place, cgroup)
+            if place.mnt_ns is not None and place.mnt_ns == ours.mnt_ns
         )
         if not any(strangers):
             return cgroup

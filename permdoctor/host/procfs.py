@@ -10,7 +10,7 @@ import os
 
 from permdoctor.errors import CannotCheckError
 from permdoctor.host import syscalls
-from permdoctor.host.members import processes_of, with_other_mounts
+from permdoctor.host.members import Census, census, processes_of, with_other_mounts
 from permdoctor.host.process import NotPermitted, Proc, ProcessGone
 from permdoctor.kernel.ids import INITIAL, INITIAL_INUM, IdMap, Kuid, UserNs
 from permdoctor.kernel.mountinfo import MountInfo, parse_mountinfo
@@ -18,9 +18,11 @@ from permdoctor.kernel.procstatus import ProcStatus, parse_id_map
 from permdoctor.kernel.sysctls import Sysctls
 
 __all__ = [
+    "Census",
     "NotPermitted",
     "Proc",
     "ProcessGone",
+    "census",
     "processes_of",
     "read_attr",
     "read_mountinfo",

@@ -203,7 +203,7 @@ def test_a_filesystem_that_hangs_delays_nobody(
 ) -> None:
     """More of them than there are workers."""
     dead = lab.directory()
-    service.configure(more="[check]\ndeadline_seconds = 4.0", service="workers = 1")
+    service.configure(more="[check]\ndeadline_seconds = 2.5", service="workers = 1")
     try:
         with silent_fuse(str(dead)), actor(lab, UID, dead) as stuck:
             service.start()
@@ -217,7 +217,7 @@ def test_a_filesystem_that_hangs_delays_nobody(
             wanted = {(f"one{n}", REFUSED) for n in range(5)}
             until(lambda: wanted <= service.findings(), seconds=30, say=lambda: service.log)
             took = time.monotonic() - begun
-            assert took < 7, f"{took:.1f} s"
+            assert took < 5, f"{took:.1f} s"
             assert len(service.processes()) < 30
     except MissingError as e:
         pytest.skip(str(e))

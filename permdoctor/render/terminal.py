@@ -24,6 +24,9 @@ COLORS: Final = {
 LEAST_TEXT: Final = 12
 """Where the indent leaves fewer cells than this, it gives way."""
 
+HANG: Final = 2
+"""Of a line whose last column would get less than half of the width."""
+
 
 def styled(lines: Iterable[Line], *, width: int, color: bool) -> str:
     """The text, with SGR sequences if ``color``; no other control character but line feeds."""
@@ -51,7 +54,8 @@ def _print(console: Console, line: Line, width: int) -> None:
         console.print(Text(" " * line.indent) + text, soft_wrap=True)
         return
     indent = min(line.indent, max(0, width - LEAST_TEXT))
-    hang = min(line.hang, max(0, width - LEAST_TEXT - indent))
+    hang = line.hang if width - indent - line.hang >= width // 2 else HANG
+    hang = min(hang, max(0, width - LEAST_TEXT - indent))
     wrapped = text.wrap(console, width - indent - hang, overflow="fold")
     for i, each in enumerate(wrapped):
         each.rstrip()

@@ -65,7 +65,7 @@ def _nature(report: Report, finding: Finding) -> str:
     """Why nothing on the host can be changed for it."""
     mount = next((m for m in report.mounts if m.target == finding.target), None)
     best = next(iter(finding.remedies), None)
-    if finding.host_path is None:
+    if finding.host_path is None and finding.path:
         return "it does not lie on a mount of the host"
     if mount is not None and mount.idmapped:
         return "it is seen through an idmapped mount: its ids there are not the host's"

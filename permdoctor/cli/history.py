@@ -45,7 +45,9 @@ def command(context: click.Context, form: str, config_file: str | None) -> int:
     return options.NOTHING_FOUND
 
 
-@command.command("show", epilog=EPILOG)
+@command.command(
+    "show", epilog=EPILOG, short_help="One of them: what it changed, and what it left."
+)
 @click.argument("id_", metavar="ID", shell_complete=repair_ids)
 @click.option("--entries", is_flag=True, help="Every entry: before, after, and what became of it.")
 @options.format_option("table", "json")

@@ -31,9 +31,9 @@ def need_rights(what: str) -> None:
 
 
 def home_directories() -> frozenset[bytes]:
-    """Those of all accounts that getpwent(3) lists."""
-    homes = (e.pw_dir for e in pwd.getpwall())
-    return frozenset(os.fsencode(h.rstrip("/") or "/") for h in homes if h.startswith("/"))
+    """Those of all accounts that getpwent(3) lists; ``/`` is nobody's."""
+    homes = (e.pw_dir.rstrip("/") for e in pwd.getpwall())
+    return frozenset(os.fsencode(h) for h in homes if h.startswith("/"))
 
 
 def place(path: bytes) -> tuple[bytes, bool]:

@@ -29,19 +29,20 @@ from permdoctor.app.pausing import User, users_of
 from permdoctor.app.progress import Progress
 from permdoctor.app.request import FixRequest, command
 from permdoctor.app.rights import home_directories, need_rights, place
-from permdoctor.diagnosis.choice import Choice, job_for, jobs_of
+from permdoctor.diagnosis.choice import Choice, is_refused, job_for, jobs_of
 from permdoctor.diagnosis.diagnose import diagnose
 from permdoctor.diagnosis.effects import effects
 from permdoctor.diagnosis.facts import Facts
 from permdoctor.diagnosis.plan import Job, Summary
 from permdoctor.diagnosis.proposal import Act, Proposal
 from permdoctor.diagnosis.recipes import Scope, ToOwner
-from permdoctor.diagnosis.report import Report
+from permdoctor.diagnosis.report import Finding, Report
 from permdoctor.diagnosis.shell import quote
 from permdoctor.diagnosis.unfixable import forbidden
 from permdoctor.engines import Engine
 from permdoctor.errors import PermdoctorError, UsageError
 from permdoctor.host import procfs
+from permdoctor.kernel.mountinfo import is_beneath
 from permdoctor.kernel.text import printable
 from permdoctor.repair import carried
 from permdoctor.repair.journal import About, Journal
@@ -131,7 +132,7 @@ class _Preparation:
             limits=self._limits,
             find_users=find_users,
             live=request.live,
-            target=_target(case, choice, users),
+            target=_target(case, choice, roots, users),
         )
 
     # -- who, and what -----------------------------------------------------------------------
@@ -181,10 +182,27 @@ class _Preparation:
                 hint=f"name the place itself: --path {quote(real)}",
             )
         if case is not None:
+            self._must_mount(case, path)
             return job_for(case.facts, path)
         assert self.request.to is not None
         uid, gid = self.request.to
         return Job(path=path, recipes=(ToOwner(name=TO_OWNER, scope=Scope.ALL, uid=uid, gid=gid),))
+
+    def _must_mount(self, case: _Case, path: bytes) -> None:
+        """A container needs nothing of a tree that it does not see."""
+        sources = {b.bind.host_path for b in case.facts.binds if b.bind.host_path is not None}
+        if any(is_beneath(path, s) for s in sources):
+            return
+        real = {self._collector.in_worker(os.path.realpath, s) for s in sources}
+        if any(is_beneath(path, s) for s in real):
+            return
+        below = sorted(s for s in real if is_beneath(s, path))
+        raise UsageError(
+            f"{printable(case.facts.container.name)} does not mount {printable(path)}",
+            hint=f"it mounts {', '.join(map(printable, below))} in it: name that"
+            if below
+            else "`permdoctor check` shows what it mounts; --to UID:GID needs no container",
+        )
 
     # -- the plan ----------------------------------------------------------------------------
 
@@ -285,16 +303,27 @@ def _remedies(jobs: Sequence[Job]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(r.name for j in jobs for r in j.recipes))
 
 
-def _target(case: _Case | None, choice: Choice | None, users: Sequence[User]) -> Target | None:
-    """Whom to judge again.  For a tree by its name: what was refused to the container anywhere."""
+def _target(
+    case: _Case | None, choice: Choice | None, roots: Sequence[bytes], users: Sequence[User]
+) -> Target | None:
+    """Whom to judge again, and for what.  For trees by name: what was refused in all of them."""
     if case is None:
         return None
-    problems = tuple(c.finding for c in choice.chosen) if choice is not None else ()
+    problems = (
+        tuple(c.finding for c in choice.chosen)
+        if choice is not None
+        else tuple(f for f in case.report.findings if is_refused(f) and _lies_in(f, roots))
+    )
     user = next(
         (u for u in users if u.container.id == case.facts.container.id),
         User(engine=case.engine, container=case.facts.container, writes=False),
     )
     return Target(user=user, report=case.report, problems=problems)
+
+
+def _lies_in(finding: Finding, roots: Sequence[bytes]) -> bool:
+    place = finding.host_path
+    return place is not None and any(is_beneath(place, r) for r in roots)
 
 
 def _raise_if(refused: Refusal | None) -> None:

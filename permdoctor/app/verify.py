@@ -40,7 +40,10 @@ def judged_or_none(collector: Collector, users: Sequence[User]) -> dict[str, Rep
 
 
 def again(
-    collector: Collector, user: User, before: Report | None, problems: Iterable[Finding] = ()
+    collector: Collector,
+    user: User,
+    before: Report | None,
+    problems: Iterable[Finding] | None = None,
 ) -> Checked:
     """Judge it once more.  ``problems`` are findings of ``before`` that were to be solved."""
     who = printable(user.name)
@@ -53,12 +56,14 @@ def again(
     return compare(who, before, after, problems)
 
 
-def compare(who: str, before: Report, after: Report, problems: Iterable[Finding] = ()) -> Checked:
-    """Pure.  ``remaining`` are the problems that are still found (without any: what is refused)."""
+def compare(
+    who: str, before: Report, after: Report, problems: Iterable[Finding] | None = None
+) -> Checked:
+    """Pure.  ``remaining`` are the problems that are still found (``None``: what is refused)."""
     was = {_key(f, before): f for f in before.findings}
     now = {_key(f, after): f for f in after.findings}
     refused = {k: f for k, f in was.items() if is_refused(f)}
-    asked = {_key(f, before): f for f in problems} or refused
+    asked = refused if problems is None else {_key(f, before): f for f in problems}
     return Checked(
         who=who,
         before=before.subjects,

@@ -201,7 +201,10 @@ def show(proposal: Proposal, result: Result | None, form: str) -> None:
         return
     from permdoctor.render import plan
 
-    emit_lines(plan.proposal(proposal) if result is None else plan.result(result, proposal.act))
+    if result is None:
+        emit_lines(plan.proposal(proposal))
+    else:
+        emit_lines(plan.result(result, proposal.act, unrepaired=proposal.unrepaired))
 
 
 def shown_status(proposal: Proposal) -> int:

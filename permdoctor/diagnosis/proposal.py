@@ -67,11 +67,18 @@ class Proposal(Struct, frozen=True, kw_only=True):
         """Whether nothing is left to wish for.  An undo brings old problems back: that is meant."""
         if self.act is Act.UNDO:
             return result.done and not self.changed
-        return result.done and result.helped
+        return result.done and result.helped and not self.unrepaired
 
     @property
-    def _skips(self) -> bool:
-        return any(t.left for t in self.summary.trees)
+    def unrepaired(self) -> int:
+        """Entries that are wrong and skipped, where a tree is to be right as a whole; 0 for what
+        was chosen by its findings: judging again says whether it matters.
+        """
+        return 0 if self.choice is not None else self._skips
+
+    @property
+    def _skips(self) -> int:
+        return sum(each.count for t in self.summary.trees for each in t.left)
 
 
 class Checked(Struct, frozen=True, kw_only=True):
@@ -112,11 +119,10 @@ class Result(Struct, frozen=True, kw_only=True):
 
     @property
     def helped(self) -> bool:
-        """Whether the problem is gone, and no other container has a new one."""
+        """Whether the problem is gone, and nobody has a new one, or one that was hidden by it."""
         checks = (*((self.target,) if self.target else ()), *self.others)
         return not (
-            any(c.failed for c in checks)
-            or any(c.new for c in self.others)
+            any(c.failed or c.new for c in checks)
             or (self.target is not None and self.target.remaining)
         )
 

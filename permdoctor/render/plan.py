@@ -64,9 +64,11 @@ def proposal(of: Proposal, *, applies: bool = False) -> list[Line]:
     return lines
 
 
-def result(of: Result, act: Act) -> list[Line]:
-    """What came of it, whether the problem is gone, and the way back."""
-    return list(_result(of, act))
+def result(of: Result, act: Act, *, unrepaired: int = 0) -> list[Line]:
+    """What came of it, whether the problem is gone, and the way back.  ``unrepaired`` entries were
+    skipped by the plan.
+    """
+    return list(_result(of, act, unrepaired))
 
 
 def left(of: Iterable[Left], word: str, indent: int) -> Iterator[Line]:
@@ -206,8 +208,11 @@ def _meanwhile(of: Proposal) -> Iterator[Line]:
         yield line(f"paused meanwhile: {names}", indent=2)
 
 
-def _result(of: Result, act: Act) -> Iterator[Line]:
+def _result(of: Result, act: Act, unrepaired: int) -> Iterator[Line]:
     yield _done(of.outcome, act)
+    if unrepaired:
+        said = f"skipped, as the plan says: {entries(unrepaired)}"
+        yield line(span(said, Style.WARNING), indent=2)
     yield from left(of.outcome.left, "left alone,", 2)
     if of.resumed:
         names = ", ".join(printable(p) for p in of.resumed)
@@ -264,8 +269,10 @@ def _target(of: Checked) -> Iterator[Line]:
     if of.remaining:
         yield _about(of, span("checked again: the problem is not gone", Style.ERROR))
         yield from _listed(of.remaining)
-    else:
+    elif of.solved:
         yield _about(of, span("checked again: the problem is gone", Style.GOOD))
+    else:
+        yield _about(of, "checked again: as before")
     if of.new:
         yield _about(of, span("found now; repair it again:", Style.WARNING))
         yield from _listed(of.new)

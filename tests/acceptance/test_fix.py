@@ -242,6 +242,42 @@ def test_a_container_that_opted_out(lab: Lab, dockerd: Engine, run: Run, boxes: 
     assert source.stat().st_uid == 0
 
 
+def test_a_tree_for_a_container(lab: Lab, dockerd: Engine, run: Run, boxes: list[Box]) -> None:
+    """What it is refused elsewhere is not the tree's fault; what it does not see is not given."""
+    top = lab.directory()
+    for name in ("one", "two", "none"):
+        (top / name).mkdir()
+    volumes = ("-v", f"{top}/one:/one", "-v", f"{top}/two:/two")
+    box = dockerd.run("-u", "1001:1001", *volumes)
+    boxes.append(box)
+    for place, hint in (("none", "--to UID:GID"), (".", f"{top}/one, {top}/two")):
+        done = run("fix", "--path", top / place, "--for", box.name, "--apply", "--yes")
+        assert (done.status, done.out) == (2, "")
+        assert "does not mount" in done.one_line
+        assert hint in done.err
+    done = run("fix", "--path", top / "one", "--for", box.name, "--apply", "--yes")
+    assert (done.status, done.err) == (0, "")
+    assert f"{box.name}: checked again: the problem is gone" in done.out
+    assert [(top / n).stat().st_uid for n in ("", "one", "two")] == [0, 1001, 0]
+
+
+def test_what_the_problem_hid_is_told(
+    lab: Lab, dockerd: Engine, run: Run, boxes: list[Box]
+) -> None:
+    """What lies in a directory is judged when it can be entered."""
+    source = lab.directory(mode=0o700)
+    make(source / "w.bin", 0, 0, 0o600)
+    box = dockerd.run("-u", "1001:1001", "-v", f"{source}:/m:ro")
+    boxes.append(box)
+    args = ("fix", box.name, "--apply", "--yes", "--allow", source)
+    first = run(*args)
+    assert first.status == 1
+    assert "found now; repair it again:\n    error PD111" in first.out
+    assert not box.sh("cat /m/w.bin").ok
+    assert run(*args).status == 0
+    assert box.sh("cat /m/w.bin").ok
+
+
 def test_no_label_opts_in(lab: Lab, dockerd: Engine, run: Run, boxes: list[Box]) -> None:
     box = dockerd.run(
         "-u", "1001:1001", "--label", "permdoctor.fix=on", "-v", f"{lab.directory()}:/m"
@@ -304,7 +340,8 @@ def test_who_writes_stands_still(writer: Writer, run: Run, monkeypatch: pytest.M
     monkeypatch.setattr(applying.executor, "apply", watched)
     assert writer.grows(), "it does write"
     done = run(*to(writer))
-    assert done.status == 0
+    assert done.status == 1
+    assert "skipped, being written just now" in done.out
     assert f"resumed: {writer.box.name}" in done.out
     assert grew == [False]
     assert writer.grows(), "it goes on"

@@ -29,6 +29,7 @@ from permdoctor.render.repair_json import (
     repair_json,
     schema_text,
 )
+from permdoctor.render.terminal import styled
 from tests.render.builders import CHOWN, HOSTILE, finding, subject
 
 DANGEROUS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]")
@@ -291,6 +292,12 @@ def test_nothing_is_hidden(of: Proposal, said: str) -> None:
     assert of.has_work
 
 
+def test_columns_give_way_on_a_narrow_terminal() -> None:
+    """Not one of a few cells at the right edge."""
+    shown = styled(plan.tree(TREE, HostUsers()), width=40, color=False).splitlines()
+    assert not [s for s in shown if s.startswith(" " * 12)]
+
+
 def test_an_incomplete_plan_offers_no_way_to_apply_it() -> None:
     shown = plan.proposal(proposal(summary=Summary(trees=(TREE,), stopped="stopped")))
     assert "--apply" not in plain(shown)
@@ -334,6 +341,20 @@ def test_the_result() -> None:
             "the problem is not gone\n    error PD101",
             False,
             id="it did not help",
+        ),
+        pytest.param(
+            result(target=Checked(who="t", solved=(finding(),), new=(finding(),))),
+            Act.REPAIR,
+            "the problem is gone\n  t: found now; repair it again:\n    error PD101",
+            False,
+            id="it helped, and showed another",
+        ),
+        pytest.param(
+            result(target=Checked(who="t")),
+            Act.REPAIR,
+            "t: checked again: as before",
+            True,
+            id="nothing was refused",
         ),
         pytest.param(
             result(others=(BROKEN,)),

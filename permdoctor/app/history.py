@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from permdoctor.config import Config
 from permdoctor.diagnosis.proposal import Act, ChangedEntry, Past
@@ -22,7 +22,8 @@ _PLAIN = Mount()
 def history(config: Config) -> tuple[Past, ...]:
     """The newest last.  Raises ``CannotRepairError`` where the journals may not be read."""
     records = _readable(Store(config.repair.state))
-    return tuple(_past(r) for r in sorted(records, key=_age))
+    known = {r.id: r for r in records}
+    return tuple(_past(r, known) for r in sorted(records, key=_age))
 
 
 def _readable(store: Store) -> tuple[Record, ...]:
@@ -39,7 +40,16 @@ def _age(record: Record) -> tuple[str, float]:
 
 def one(config: Config, id_: str) -> Past:
     """Raises ``UsageError`` for an unknown id."""
-    return _past(Store(config.repair.state).find(id_))
+    store = Store(config.repair.state)
+    return _past(store.find(id_), {r.id: r for r in store.records()})
+
+
+def is_undone(record: Record, known: Mapping[str, Record]) -> bool:
+    """Whether an undo of it came to its end and was not undone itself.  ``known`` are by id."""
+    chain = {record.id: record}
+    while (by := known.get(record.undone_by)) is not None and by.id not in chain:
+        chain[by.id] = record = by
+    return len(chain) % 2 == 0
 
 
 def entries(config: Config, id_: str) -> Iterator[ChangedEntry]:
@@ -62,7 +72,7 @@ def entries(config: Config, id_: str) -> Iterator[ChangedEntry]:
                 )
 
 
-def _past(record: Record) -> Past:
+def _past(record: Record, known: Mapping[str, Record]) -> Past:
     about = record.about
     return Past(
         id=record.id,
@@ -77,7 +87,7 @@ def _past(record: Record) -> Past:
         command=about.command,
         host=about.host,
         of=about.of,
-        undone_by=record.undone_by,
+        undone_by=record.undone_by if is_undone(record, known) else "",
         paused=tuple(p.name for p in record.paused),
         summary=record.summary,
         outcome=record.outcome,

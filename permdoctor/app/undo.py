@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from permdoctor.app.applying import Prepared, limits_of, names_in, who_stands_still
 from permdoctor.app.collect import Collector, Options
 from permdoctor.app.engines import connected
+from permdoctor.app.history import is_undone
 from permdoctor.app.pausing import User, users_of
 from permdoctor.app.progress import Progress
 from permdoctor.app.rights import need_rights
@@ -72,10 +73,15 @@ def _prepared(request: UndoRequest, stack: ExitStack, progress: Progress | None)
     record = _record(store, request)
     collector = stack.enter_context(Collector(Options(config=request.config), progress))
     limits = limits_of(request.config)
-    journal = stack.enter_context(_begin(store, record, request))
     tell = None if progress is None else partial(progress.update, "looking")
-    survey = partial(survey_undo, journal, record, store, limits, request.at, tell)
-    summary, found = survey()
+    try:
+        journal = stack.enter_context(_begin(store, record, request))
+        survey = partial(survey_undo, journal, record, store, limits, request.at, tell)
+        summary, found = survey()
+    except CannotRepairError as e:
+        if e.hint is None and request.at is None:
+            e.hint = "--at DIR says where the tree lies now, if it was moved"
+        raise
     asking = _Asking(request, record, stack, tuple(t.path for t in summary.trees))
     users = asking.users()
     still = who_stands_still(users, live=request.live, silent=asking.silent)
@@ -122,17 +128,25 @@ def _record(store: Store, request: UndoRequest) -> Record:
 
 
 def _last(store: Store) -> Record:
-    """The newest repair that is not undone; an undo that did not come to its end does not count."""
+    """The newest repair that changed something and is not undone."""
     records = store.records()
-    undone = {r.about.of for r in records if r.about.kind == "undo" and r.status is Status.DONE}
+    known = {r.id: r for r in records}
     for record in sorted(records, key=lambda r: r.about.started, reverse=True):
         applied = record.status in (Status.DONE, Status.STOPPED, Status.INTERRUPTED)
         fits = record.about.kind == "repair" and applied and not record.damaged
-        if fits and record.id not in undone:
+        if fits and not _changed_nothing(record) and not is_undone(record, known):
             return record
     raise UsageError(
         "there is no repair that could be undone", hint="`permdoctor history` lists all of them"
     )
+
+
+def _changed_nothing(record: Record) -> bool:
+    """Whether every entry is known to have been left alone."""
+    outcome = record.outcome
+    if outcome is None or outcome.applied:
+        return False
+    return all(e.reason in (Reason.CHANGED, Reason.GONE, Reason.NOT_REACHED) for e in outcome.left)
 
 
 def _begin(store: Store, record: Record, request: UndoRequest) -> Journal:

@@ -80,8 +80,9 @@ def test_the_plan_changes_nothing(run: Run, tree: Path, folder: Path) -> None:
 def test_apply_and_undo(run: Run, tree: Path, folder: Path) -> None:
     before = metadata(tree)
     done = run(*to(tree, "--apply", "--yes"))
-    assert (done.status, done.err) == (0, "")
-    assert "repaired: 4 of 4 entries" in done.out
+    assert (done.status, done.err) == (1, ""), "as the same command says once more"
+    assert "repaired: 4 of 4 entries\n  skipped, as the plan says: 5 entries\n" in done.out
+    assert run(*to(tree, "--apply", "--yes")).status == 1
     owners = {p.name: (p.lstat().st_uid, p.lstat().st_gid) for p in tree.rglob("*")}
     assert {n for n, o in owners.items() if o == (1001, 1002)} == {"a", "f", "g"}
     assert (tree / "suid").stat().st_mode & 0o7777 == 0o4755
@@ -101,6 +102,31 @@ def test_undoing_twice_is_no_error(run: Run, tree: Path, folder: Path) -> None:
     again = run("undo", id_, "--yes")
     assert (again.status, again.out) == (0, f"{id_}: everything is as it was before\n")
     assert run("undo", "--last", "--yes").status == 2
+
+
+def test_the_last_one_is_one_that_changed_something(run: Run, tree: Path, folder: Path) -> None:
+    """Not one that found all of it done, nor an older one when an undo was undone."""
+    run(*to(tree / "suid", "--set-id", "--apply", "--yes"))
+    run(*to(tree / "a", "--plan-out", folder / "plan"))
+    run(*to(tree / "a", "--apply", "--yes"))
+    id_ = newest(folder)
+    changed = metadata(tree)
+    run("fix", "--plan", folder / "plan", "--apply", "--yes", "--allow", tree)
+    assert newest(folder) != id_, "it is in the history"
+    assert run("undo", "--last", "--yes").out.startswith(f"{id_}: 3 entries to restore")
+    run("undo", newest(folder), "--yes")
+    assert metadata(tree) == changed
+    assert "undone" not in run("history", "show", id_).out
+    assert run("undo", "--last", "--dry-run").out.startswith(f"{id_}: 3 entries to restore")
+
+
+def test_a_tree_that_was_moved(run: Run, tree: Path) -> None:
+    run(*to(tree / "a", "--apply", "--yes"))
+    (tree / "a").rename(tree / "b")
+    done = run("undo", "--last", "--yes")
+    assert (done.status, "hint: --at DIR" in done.one_line) == (3, True)
+    assert run("undo", "--last", "--yes", "--at", tree / "b").status == 0
+    assert (tree / "b").stat().st_uid == 0
 
 
 def test_what_was_changed_since_is_left_and_listed(run: Run, tree: Path) -> None:
@@ -213,7 +239,7 @@ def test_the_hosts_own_places(run: Run, path: str, more: tuple[str, ...], folder
     before = os.lstat(path)
     done = run("fix", "--path", path, "--to", "65534:65534", *more)
     assert (done.status, done.out) == (2, "")
-    assert done.one_line
+    assert (path, "home directory" in done.one_line) != ("/", True)
     assert os.lstat(path) == before
     assert not (folder / "state").exists()
 
@@ -386,7 +412,7 @@ def test_a_plan_is_shown_and_applied(run: Run, plan: Path, tree: Path) -> None:
     assert "repair.roots" in refused.one_line
     assert f"--allow {tree}" in refused.err
     done = run("fix", "--plan", plan, "--apply", "--yes", "--allow", tree)
-    assert (done.status, done.err) == (0, "")
+    assert (done.status, done.err) == (1, ""), "entries are skipped"
     assert (tree / "a" / "f").stat().st_uid == 1001
 
 
@@ -513,7 +539,7 @@ def test_json(run: Run, tree: Path, folder: Path) -> None:
         jsonschema.validate(document, schema())
     assert documents[0]["result"] is None
     assert documents[1]["result"]["id"] == id_
-    assert documents[1]["result"]["solved"] is True
+    assert documents[1]["result"]["solved"] is False, "entries are skipped"
     assert [d["undone_by"] for d in documents[3]["repairs"]] == [
         documents[3]["repairs"][1]["id"],
         "",
@@ -533,7 +559,7 @@ def test_a_terminal_is_asked(
             return True
 
     monkeypatch.setattr(sys, "stdin", Terminal(typed))
-    done = run(*to(tree, "--apply"))
+    done = run(*to(tree / "a", "--apply"))
     assert "Repair it? [y/N]" in done.out + done.err
     assert done.status == status
     assert ((tree / "a" / "f").stat().st_uid == 1001) is (status == 0)

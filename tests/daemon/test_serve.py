@@ -256,7 +256,9 @@ def test_killed_at_any_moment_no_alert_is_lost_or_doubled(
     episodes = Counter(a["container"] for a in {a["id"]: a for a in alerts(receiver)}.values())
     assert set(episodes.values()) == {1}, "one alert each, however often it was sent"
     assert {a["status"] for a in alerts(receiver)} == {"firing"}
-    engine.die(fakes[0])
+    service.kill()
+    engine.die(fakes[0])  # and nobody sees it
+    service.start()
     until(lambda: [a for a in alerts(receiver) if a["status"] == "resolved"], seconds=20)
     assert alerts(receiver)[-1]["container"] == fakes[0].name
 

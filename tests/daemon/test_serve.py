@@ -109,6 +109,18 @@ def test_a_dead_stream_is_noticed(engine: StandIn, service: Service, actors: Pai
     until(lambda: service.findings() == {("two", REFUSED)}, say=lambda: service.log)
 
 
+def test_events_without_room_become_a_list(engine: StandIn, service: Service, actors: Pair) -> None:
+    service.configure(service="queue = 1")
+    service.start()
+    until(lambda: service.get("/v1/status"))
+    fakes = [added(engine, f"c{n}", actors[0]) for n in range(40)]
+    for fake in fakes:
+        engine.start(fake)
+    wanted = {(f.name, REFUSED) for f in fakes}
+    until(lambda: service.findings() == wanted, seconds=30, say=lambda: service.log)
+    assert "events were dropped" in service.log
+
+
 STORMS = [
     pytest.param(300, 20, id="300 events"),
     pytest.param(10_000, 200, id="10,000 events", marks=pytest.mark.slow),
@@ -121,7 +133,7 @@ def test_after_a_storm_the_state_is_the_truth(
     events: int, containers: int, engine: StandIn, tmp_path: Path, actors: Pair
 ) -> None:
     """Two disconnects, slow answers, a queue that is too small, names that change hands."""
-    service = Service(tmp_path / "service", engine.host, service="queue = 100")
+    service = Service(tmp_path / "service", engine.host, service=f"queue = {events // 100}")
     service.start()
     until(lambda: service.get("/v1/status"))
     before = service.rss()

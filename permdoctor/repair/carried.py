@@ -131,7 +131,7 @@ def _checked(fd: int, file: str, store: Store) -> tuple[Head, int, int]:
     except msgspec.MsgspecError:
         raise UsageError(f"the plan {shown} is damaged: its head cannot be read") from None
     key = _key(store, create=False)
-    if head.key != _fingerprint(key):
+    if not key or head.key != _fingerprint(key):
         raise UsageError(
             f"the plan {shown} was made on another host ({printable(head.about.host)}), or before "
             "this one's key was made",

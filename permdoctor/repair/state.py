@@ -4,8 +4,9 @@ States hold what stat(2) and getxattr(2) give on the host: host ids, raw ACL and
 values.  The order of steps (owner, mode, ACL, default ACL, capabilities) is the one in which no
 step undoes another: chown drops set-id bits and capabilities (``setattr_prepare``,
 ``security_inode_killpriv``), chmod rewrites the ACL's mask (``posix_acl_chmod``), and an ACL set
-last brings mode bits of its own that agree with the mode wanted.  A crash between two steps leaves
-one of the values that :func:`passed` names.
+last brings mode bits of its own that agree with the mode wanted.  The group's bits that are to be
+the ACL's mask come with it: before it they would be the owning group's.  A crash between two steps
+leaves one of the values that :func:`passed` names.
 """
 
 from __future__ import annotations
@@ -84,11 +85,14 @@ def _steps(at: State, after: State) -> Iterator[Step]:
     if (at.uid, at.gid) != (after.uid, after.gid):
         at = after_chown(at, after.uid, after.gid)
         yield Step(Act.CHOWN, at)
-    if at.mode != after.mode:
-        at = after_chmod(at, after.mode)
+    mode = after.mode
+    if after.acl not in (None, after_chmod(at, mode).acl):
+        mode &= ~0o070 | at.mode
+    if at.mode != mode:
+        at = after_chmod(at, mode)
         yield Step(Act.CHMOD, at)
     if at.acl != after.acl:
-        at = replace(at, acl=after.acl)
+        at = replace(at, acl=after.acl, mode=after.mode)
         yield Step(Act.ACL, at)
     if at.default != after.default:
         at = replace(at, default=after.default)

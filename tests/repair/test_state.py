@@ -32,6 +32,10 @@ def blob(mode: int, *entries: tuple[Tag, int, int]) -> bytes:
     return acl_xattr.encode(acl)
 
 
+def masked(acl: bytes, mode: int) -> bytes:
+    return acl_xattr.encode(acl_xattr.decode(acl).with_mode(mode))
+
+
 def file(mode: int, uid: int = 0, gid: int = 0, **more: bytes) -> State:
     return State(uid, gid, stat.S_IFREG | mode, **more)
 
@@ -60,7 +64,14 @@ WAYS = [
     pytest.param(folder(0o2755), folder(0o2755, 5, 5), [Act.CHOWN], id="a directory keeps setgid"),
     pytest.param(folder(0o755), folder(0o2775, 0, 5), [Act.CHOWN, Act.CHMOD], id="shared group"),
     pytest.param(
-        file(0o640), file(0o670, acl=USER7), [Act.CHMOD, Act.ACL], id="an ACL's mask is the mode's"
+        file(0o640), file(0o670, acl=USER7), [Act.ACL], id="an ACL's mask is the mode's"
+    ),
+    pytest.param(
+        folder(0o750), folder(0o3771, acl=blob(0o751, (Tag.USER, 7, 7))),
+        [Act.CHMOD, Act.ACL], id="an ACL, and bits that are not its own",
+    ),
+    pytest.param(
+        file(0o670, acl=USER7), file(0o640, acl=masked(USER7, 0o640)), [Act.CHMOD], id="its mask",
     ),
     pytest.param(file(0o670, acl=USER7), file(0o640), [Act.CHMOD, Act.ACL], id="the ACL goes"),
     pytest.param(
@@ -112,6 +123,22 @@ def test_each_step_leaves_what_it_says(
         assert passed(found, before, after)
     assert same(seen(fd), after)
     os.close(fd)
+
+
+def groups(state: State) -> int:
+    """What the owning group may do."""
+    if state.acl is None:
+        return state.mode >> 3 & 7
+    perms = {e.tag: e.perm for e in acl_xattr.decode(state.acl).entries}
+    return perms[Tag.GROUP_OBJ] & perms[Tag.MASK]
+
+
+@pytest.mark.parametrize(("before", "after", "acts"), WAYS)
+def test_on_the_way_the_group_has_no_more_than_at_its_ends(
+    before: State, after: State, acts: list[Act]
+) -> None:
+    for step in steps(before, after):
+        assert not groups(step.state) & ~(groups(before) | groups(after)), step
 
 
 @pytest.mark.parametrize(

@@ -269,11 +269,14 @@ def survey(
     journal.begin_plan()
     trees: list[TreePlan] = []
     stopped = ""
+    until = time.monotonic() + limits.seconds
     with Giveup() as worker:
         for n, job in enumerate(jobs):
+            before = sum(t.entries for t in trees)
+            if n and before >= limits.entries:
+                stopped = f"stopped at {limits.entries:,} entries"
             if stopped:
                 break
-            before = sum(t.entries for t in trees)
             told = (lambda n, before=before: progress(before + n)) if progress else _untold
             with answering(job.path):
                 tree, stopped = worker.call(
@@ -281,8 +284,9 @@ def survey(
                     journal.plan,
                     2 * n,
                     job,
-                    replace(limits, entries=limits.entries - before),
+                    limits,
                     asked,
+                    (before, until),
                     seconds=limits.deadline,
                     progress=told,
                 )
@@ -302,10 +306,12 @@ def survey_tree(
     job: Job,
     limits: Limits,
     asked: Asked,
+    spent: tuple[int, float],
     progress: Callable[[int], None] | None = None,
 ) -> tuple[TreePlan, str]:
     """Append one job's part to the plan; for a worker.  With it, why it is not complete.
 
+    ``spent`` are the entries looked at for other jobs, and when (monotonic) the time is over.
     Takes the segments ``segment`` and the one after it.  Raises ``UsageError`` and
     ``CannotRepairError`` as ``open_root`` does.
     """
@@ -319,7 +325,7 @@ def survey_tree(
         own, after = _own_state(root, job, asked, writer)
         counters, found = Counters(), own
         if root.is_dir:
-            surveyor = _surveyor(root, after, job, limits, asked, writer, plan_fd)
+            surveyor = _surveyor(root, after, job, limits, asked, spent, writer, plan_fd)
             try:
                 Caller(surveyor, limits.workers, progress).run()
             finally:
@@ -365,15 +371,23 @@ def _look_at_root(root: OpenRoot) -> tuple[Row, State]:
 
 
 def _surveyor(
-    root: OpenRoot, own: State, job: Job, limits: Limits, asked: Asked, writer: Writer, fd: int
+    root: OpenRoot,
+    own: State,
+    job: Job,
+    limits: Limits,
+    asked: Asked,
+    spent: tuple[int, float],
+    writer: Writer,
+    fd: int,
 ) -> Surveyor:
+    before, until = spent
     budget = Budget(entries=limits.entries, seconds=limits.seconds)
     scan_job = ScanJob(
         root_fd=root.fd,
         mount=root.mount,
         budget=budget,
         acl_matters=always,
-        deadline=time.monotonic() + limits.seconds,
+        deadline=until,
         mountpoints=Mountpoints(root.mountpoints),
     )
     rules = Rules(
@@ -382,9 +396,8 @@ def _surveyor(
         mount=root.mount,
     )
     node = Node.root_of(root.fd, own)
-    surveyor = Surveyor(
-        scan_job, node, Lease(limits.entries), rules, writer, Output(fd, limits.plan_bytes)
-    )
+    lease = Lease(limits.entries - before)
+    surveyor = Surveyor(scan_job, node, lease, rules, writer, Output(fd, limits.plan_bytes))
     surveyor.stack.append(node)
     return surveyor
 

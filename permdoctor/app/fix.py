@@ -82,6 +82,8 @@ class _Preparation:
         self._stack = stack
         self._store = Store(request.config.repair.state)
         self._limits = limits_of(request.config)
+        denied = tuple(os.fsencode(d) for d in request.config.repair.deny)
+        self._asked = replace(request.asked, protected=denied)
         options = Options(deep=True, config=request.config)
         self._collector = stack.enter_context(Collector(options, progress))
         self._engines: tuple[Engine, ...] = ()
@@ -223,7 +225,7 @@ class _Preparation:
         jobs = tuple(replace(j, path=p) for j, (p, _) in zip(jobs, placed, strict=True))
         journal = self._entered(self._about(case, jobs))
         tell = None if self.progress is None else partial(self.progress.update, "planning")
-        return journal, survey(journal, jobs, self._limits, self.request.asked, tell), allow
+        return journal, survey(journal, jobs, self._limits, self._asked, tell), allow
 
     def _carried(self, head: carried.Head) -> tuple[Journal, Summary, tuple[bytes, ...]]:
         """The plan of a file.  Its places are looked at again, and the policy is asked again."""

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from permdoctor.app.fix import fixing
+from permdoctor.app.request import FixRequest
+from permdoctor.config import Config, Repair
 from permdoctor.errors import PermdoctorError, UsageError
 from permdoctor.repair.options import Asked, CannotRepairError
 from permdoctor.repair.root import open_root
@@ -52,6 +55,23 @@ def test_a_bind_mount_of_etc_is_still_etc(alias: Path, below: str) -> None:
 
 
 @ROOT
+@ROOT
+def test_what_the_policy_denies_is_denied_by_another_name(
+    tmp_path: Path, alias: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none")
+    secret = tmp_path / "secret"
+    (secret / "below").mkdir(parents=True)
+    subprocess.run(["umount", alias], check=True)
+    subprocess.run(["mount", "--bind", secret, alias], check=True)
+    rules = Repair(roots=(str(tmp_path),), deny=(str(secret),), state=str(tmp_path / "state"))
+    request = FixRequest(
+        path=bytes(alias / "below"), to=(7777, 7777), config=Config(repair=rules), apply=True
+    )
+    with pytest.raises(UsageError, match=r"lies in, .*secret"), fixing(request):
+        pass
+
+
 def test_an_engines_volumes_are_the_users(tmp_path: Path) -> None:
     """But not what lies beside them, under whatever name."""
     place = tmp_path / "root"

@@ -30,6 +30,7 @@ def take_care(state: str) -> Iterator[Told]:
     """Resume what is paused since, once; a container that cannot be resumed is told again."""
     store = Store(state)
     for record in store.interrupted():
+        store.notice(record.id)
         still = _resume(record)
         if not still.stuck:
             store.mark_interrupted(record.id)

@@ -34,6 +34,10 @@ _WAITS = 25
 """So often one worker waits for what is being changed."""
 _FEW = 3
 """So many of these stop the run."""
+_LEASES = 32
+"""Files that are held from being written to at once."""
+_OPENING = 0.02
+"""Seconds, much longer than an open(2) takes from the check of the mode to the lease."""
 
 
 class Mark(IntEnum):
@@ -89,6 +93,7 @@ class Changer:
         self._statx = Statx(syscalls.BATCH)
         self._few = 0
         self._waits = _WAITS
+        self._at_once = syscalls.most_open()
 
     def block(self, block: Block) -> Done:
         """Never raises for what happens to entries; ``PermdoctorError`` for a root that is not
@@ -97,7 +102,7 @@ class Changer:
         work = _Work(self._reader, block)
         done = b""
         while work.begin < block.count and not work.stop:
-            work.take(syscalls.BATCH)
+            work.take(self._at_once)
             self._part(work)
             done += bytes(work.marks)
             work.begin += len(work.names)
@@ -212,31 +217,57 @@ class Changer:
             if loses(cls.after, cls.before):
                 self._give_set_id(work, cls, group, fds)
                 continue
-            for step in steps(cls.before, cls.after):
-                self._step(work, cls, step, [i for i in group if not work.marks[i]], fds)
+            for n, step in enumerate(steps(cls.before, cls.after)):
+                still = [i for i in group if not work.marks[i]]
+                self._step(work, cls, step, still, fds, begun=n > 0)
         self._verify(work, [i for g in groups.values() for i in g if not work.marks[i]], fds)
 
     def _give_set_id(self, work: _Work, cls: Class, group: list[int], fds: list[int]) -> None:
-        """An undo: each while nobody has it open for writing, and as it was when it was planned."""
-        for i in group:
-            try:
-                with nobody_writes(fds[i]):
-                    self._statx.fds([fds[i]])
-                    if self._statx.row(0)[3:] != work.entries.words(i):
-                        self._leave(work, i, Mark.CHANGED)
-                        continue
-                    for step in steps(cls.before, cls.after):
-                        do(step, fds[i])
-            except OSError as e:
-                busy = e.errno in (errno.EAGAIN, errno.EBUSY)
-                detail = "somebody has it open for writing" if busy else f"set-id: {_code(e)}"
-                self._put_back(fds[i], cls.before)
-                self._leave(work, i, Mark.FAILED, detail)
+        """An undo: to what nobody has open for writing, and is as it was when it was planned.
 
-    def _step(self, work: _Work, cls: Class, step: Step, group: list[int], fds: list[int]) -> None:
+        Owner and mode first, the bits a moment later: an open(2) that was allowed before has come
+        to the lease by then, and is seen to wait for it.
+        """
+        plain = without_set_id(cls.after)
+        for begin in range(0, len(group), _LEASES):
+            with contextlib.ExitStack() as leases:
+                held: dict[int, int] = {}
+                for i in group[begin : begin + _LEASES]:
+                    with self._giving(work, i, cls, fds[i]):
+                        held[i] = leases.enter_context(nobody_writes(fds[i]))
+                        if self._statx.fds([fds[i]]) or (
+                            self._statx.row(0)[3:] != work.entries.words(i)
+                        ):
+                            self._leave(work, i, Mark.CHANGED)
+                            continue
+                        for step in steps(cls.before, plain):
+                            do(step, fds[i])
+                time.sleep(_OPENING)
+                for i in (i for i in held if not work.marks[i]):
+                    with self._giving(work, i, cls, fds[i]):
+                        must_hold(held[i])
+                        for step in steps(plain, cls.after):
+                            do(step, fds[i])
+                        must_hold(held[i])
+
+    @contextlib.contextmanager
+    def _giving(self, work: _Work, i: int, cls: Class, fd: int) -> Iterator[None]:
+        """What fails is put back, without the bits, while the lease is still held."""
+        try:
+            yield
+        except OSError as e:
+            busy = e.errno in (errno.EAGAIN, errno.EBUSY)
+            detail = "somebody has it open for writing" if busy else f"set-id: {_code(e)}"
+            self._put_back(fd, cls.before)
+            self._leave(work, i, Mark.FAILED, detail)
+
+    def _step(
+        self, work: _Work, cls: Class, step: Step, group: list[int], fds: list[int], *, begun: bool
+    ) -> None:
+        """One step on all of them; ``begun``: it is not their first."""
         if work.stop:
             for i in group:
-                self._leave(work, i, Mark.NOT_REACHED)
+                self._unreached(work, i, cls, fds[i], begun=begun)
             return
         retry = group
         if step.act is Act.CHOWN:
@@ -249,8 +280,16 @@ class Changer:
             except OSError as e:
                 if self._failed(work, i, cls, step, fds[i], e):
                     for rest in retry[n + 1 :]:
-                        self._leave(work, rest, Mark.NOT_REACHED)
+                        self._unreached(work, rest, cls, fds[rest], begun=begun)
                     return
+
+    def _unreached(self, work: _Work, i: int, cls: Class, fd: int, *, begun: bool) -> None:
+        """The run ends before this one was done.  What was begun is put back."""
+        if not begun:
+            self._leave(work, i, Mark.NOT_REACHED)
+            return
+        back = "put back" if self._put_back(fd, cls.before) else "could not be put back"
+        self._leave(work, i, Mark.FAILED, f"the run ended in the middle of it; {back}")
 
     def _failed(self, work: _Work, i: int, cls: Class, step: Step, fd: int, e: OSError) -> bool:
         """Puts the entry back.  Whether the whole run is to end."""
@@ -339,8 +378,9 @@ class Changer:
 
     def _leave(self, work: _Work, i: int, mark: Mark, detail: str = "") -> None:
         work.marks[i] = mark
-        path = self._dirs.path(work.block.segment, work.block.dir, work.names[i])
-        work.note(mark, detail, path)
+        samples = work.note(mark, detail)
+        if len(samples) < SAMPLES:
+            samples.append(self._dirs.sample(work.block.segment, work.block.dir, work.names[i]))
 
 
 class _Work:
@@ -372,14 +412,14 @@ class _Work:
     def cls(self, i: int) -> Class:
         return self._reader.cls(self.block.segment, self.entries.cls(i))
 
-    def note(self, mark: Mark, detail: str, path: bytes, count: int = 1) -> None:
+    def note(self, mark: Mark, detail: str) -> list[bytes]:
+        """Counts it; the samples so far."""
         found = next((x for x in self.left if (x.mark, x.detail) == (mark, detail)), None)
         if found is None:
             found = LeftHere(mark, detail, 0, [])
             self.left.append(found)
-        found.count += count
-        if len(found.samples) < SAMPLES:
-            found.samples.append(path)
+        found.count += 1
+        return found.samples
 
     def leave_rest(self, count: int) -> None:
         self.left.append(LeftHere(Mark.NOT_REACHED, "", count, []))
@@ -395,18 +435,27 @@ CALLS = {
 
 
 @contextlib.contextmanager
-def nobody_writes(fd: int) -> Iterator[None]:
+def nobody_writes(fd: int) -> Iterator[int]:
     """A lease on a regular file: nobody has it open, or mapped, for writing, and who wants to has
-    to wait (fcntl(2), F_SETLEASE).  Raises ``OSError``: EAGAIN if somebody has.
+    to wait (fcntl(2), F_SETLEASE).  Its descriptor is for :func:`must_hold`.  Raises ``OSError``:
+    EAGAIN if somebody has.
     """
     held = os.open(
         b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     )
     try:
         fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        yield
+        yield held
     finally:
         os.close(held)
+
+
+def must_hold(lease: int) -> None:
+    """Raises ``OSError``, EAGAIN, if somebody waits for it to end: who may write has been decided
+    before (``do_dentry_open``), and will write whatever the file's owner and mode are then.
+    """
+    if fcntl.fcntl(lease, fcntl.F_GETLEASE) != fcntl.F_RDLCK:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
 
 def do(step: Step, fd: int) -> None:

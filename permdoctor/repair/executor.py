@@ -107,10 +107,11 @@ class _Worker:
         if kill:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-        for _ in range(200):
-            if os.waitpid(self.pid, os.WNOHANG)[0]:
-                return
-            time.sleep(0.001)
+        with contextlib.suppress(ChildProcessError):  # SIGCHLD is ignored here
+            for _ in range(200):
+                if os.waitpid(self.pid, os.WNOHANG)[0]:
+                    return
+                time.sleep(0.001)
 
 
 def _serve(
@@ -119,8 +120,8 @@ def _serve(
     """A worker's whole life.  Does not return."""
     try:
         gc.disable()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(ending, signal.SIG_IGN)  # the parent ends us
         signal.signal(signal.SIGIO, signal.SIG_IGN)  # somebody wants a file that we have leased
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         changer = Changer(reader, PlannedDirs(reader, asked, at))
@@ -129,8 +130,7 @@ def _serve(
             try:
                 done = changer.block(block)
             except PermdoctorError as e:
-                marks = bytes([Mark.NOT_REACHED]) * block.count
-                done = Done(block.where, marks, [], e.message)
+                done = Done(block.where, b"", [], e.message)
             except OSError as e:
                 done = Done(block.where, b"", [], f"{e.strerror}")
             sock.send(msgspec.msgpack.encode(done))
@@ -159,12 +159,10 @@ class _Run:
 
     def all(self) -> None:
         """Everything, phase by phase, until something stops it."""
-        count = 1 if self._reader.count <= ALONE else self._limits.workers
-        for _ in range(count):
-            self._workers.append(
-                _Worker(self._reader, self._journal.asked, self._journal.at, self._workers)
-            )
         try:
+            self._hire()
+            if not self._workers:
+                return
             for phase in phases(self._reader.blocks, top_down=self._journal.about.kind == "undo"):
                 blocks = list(phase)
                 if len(blocks) == 1:
@@ -176,6 +174,18 @@ class _Run:
         except KeyboardInterrupt:
             self._stop = "interrupted"
         self._drain()
+
+    def _hire(self) -> None:
+        """One that cannot be had is done without."""
+        journal = self._journal
+        for _ in range(1 if self._reader.count <= ALONE else self._limits.workers):
+            try:
+                worker = _Worker(self._reader, journal.asked, journal.at, self._workers)
+            except OSError as e:
+                if not self._workers:
+                    self._stop = f"cannot start a worker: {e.strerror}"
+                return
+            self._workers.append(worker)
 
     def _next(self, block: Block) -> None:
         """A phase of one block: behind those before it, in the worker that has them."""
@@ -196,10 +206,16 @@ class _Run:
                 return
 
     def _drain(self) -> None:
-        """What is under way is waited for, within the deadline."""
-        with contextlib.suppress(KeyboardInterrupt):
-            while self._listen():
-                pass
+        """What is under way is waited for, within the deadline; a second Ctrl-C gives it up."""
+        for _ in range(2):
+            try:
+                while self._listen():
+                    pass
+                return
+            except KeyboardInterrupt:
+                again, self._stop = bool(self._stop), self._stop or "interrupted"
+                if again:
+                    return
 
     def _listen(self) -> bool:
         """Wait for answers.  False if none is under way."""
@@ -229,7 +245,8 @@ class _Run:
         worker.end(kill=True)
 
     def _record(self, done: Done) -> None:
-        self._journal.mark(done.where, done.marks, done.stamps)
+        if done.marks:  # else nobody knows what became of them
+            self._journal.mark(done.where, done.marks, done.stamps)
         for mark in Mark:
             self._counts[mark] += done.marks.count(mark)
         for each in done.left:
@@ -247,8 +264,11 @@ class _Run:
             self._progress(sum(self._counts.values()))
 
     def close(self) -> None:
-        for worker in self._workers:
-            worker.end(kill=bool(worker.given))
+        for worker in tuple(self._workers):
+            if worker.given:
+                self._lost(worker, "interrupted")
+            else:
+                worker.end(kill=False)
         self._workers.clear()
 
     def outcome(self) -> Outcome:

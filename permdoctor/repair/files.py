@@ -42,12 +42,15 @@ def must_be_ours(directory: str) -> None:
         )
 
 
-def flock(path: str, kind: int, *, create: bool = True) -> int:
-    """The locked descriptor, -1 if somebody else holds it.  Raises ``OSError``."""
+def flock(path: str, kind: int, *, create: bool = True, wait: bool = False) -> int:
+    """The locked descriptor, -1 if somebody else holds it; ``wait`` for one who only looks.
+
+    Raises ``OSError``.
+    """
     flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
     fd = os.open(path, flags, 0o600)
     try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        fcntl.flock(fd, kind if wait else kind | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
         return -1

@@ -7,6 +7,7 @@
                     /summary    the plan is complete and on the disk
                     /paused     the containers that are to be resumed
                     /marks      what became of each block; preallocated
+                    /noticed    its time says when it was seen that its holder had died; 0: not yet
                     /outcome    the end
 
 Small files are written aside and renamed, and directories are synced, so each is there as a whole
@@ -218,6 +219,9 @@ class Journal:
                 os.posix_fallocate(self._marks, 0, marks)
             os.fsync(self._marks)
             reserve(self.directory, "outcome", _OUTCOME_BYTES)
+            noticed = os.path.join(self.directory, "noticed")
+            os.close(os.open(noticed, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.utime(noticed, (0, 0))
             self._activate()
 
     def _activate(self) -> None:

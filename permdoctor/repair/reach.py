@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from permdoctor.host import syscalls
 from permdoctor.host.dirs import OpenDirs
-from permdoctor.host.entries import Facts, Node
+from permdoctor.host.entries import SAMPLE_BYTES, Facts, Node
 from permdoctor.kernel.text import printable
 from permdoctor.repair.options import Asked, CannotRepairError
 from permdoctor.repair.planfile import NO_DIR, Block, Dir, Reader
@@ -65,6 +65,8 @@ class PlannedDirs:
         """An O_PATH descriptor, to be used until the next call.  Raises :class:`Elsewhere`."""
         if number == NO_DIR:
             return self.root(segment).fd
+        if len(self._nodes) > _MOST_NODES:
+            self.forget()
         node = self._node(segment, number)
         try:
             self._open_above(node)
@@ -141,6 +143,12 @@ class PlannedDirs:
             number = entry.parent
         return b"/".join(reversed(parts))
 
+    def sample(self, segment: int, number: int, name: bytes) -> bytes:
+        """The path, to be shown; one too long for the kernel is cut in the middle."""
+        path = self.path(segment, number, name)
+        half = SAMPLE_BYTES // 2 - 3
+        return path if len(path) <= SAMPLE_BYTES else path[:half] + b"/.../" + path[-half:]
+
     def forget(self) -> None:
         """Close all directories."""
         self._open.close()
@@ -154,8 +162,6 @@ class PlannedDirs:
         self._roots.clear()
 
     def _node(self, segment: int, number: int) -> Node:
-        if len(self._nodes) > _MOST_NODES:
-            self.forget()
         way: list[Dir] = []
         while (segment, number) not in self._nodes:
             entry = self._reader.dir(segment, number)

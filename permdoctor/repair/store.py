@@ -35,6 +35,8 @@ from permdoctor.repair.planfile import Reader
 from permdoctor.repair.root import Identity, answering, lineage
 
 _LOOK_SECONDS = 5.0
+_CUT_OFF_NS = 5_000_000_000
+"""How far from the last mark that was written the death of its writer may be."""
 
 
 class Busy(CannotRepairError):  # noqa: N818 - it is a state of the tree
@@ -75,7 +77,7 @@ class Store:
                 id_ = self._new_directory(about.started)
                 directory = self._at("journal", id_)
                 store(directory, "about", about)
-                held.append(flock(os.path.join(directory, "about"), fcntl.LOCK_EX))
+                held.append(flock(os.path.join(directory, "about"), fcntl.LOCK_EX, wait=True))
                 sync_dir(self._at("journal"))
         except BaseException:
             for fd in held:
@@ -151,7 +153,10 @@ class Store:
         for id_ in os.listdir(self._at("journal")):
             directory = self._at("journal", id_)
             begun = os.path.lexists(os.path.join(directory, "marks"))
-            old = os.stat(directory).st_mtime < time.time() - 60
+            try:
+                old = os.stat(directory).st_mtime < time.time() - 60
+            except FileNotFoundError:
+                continue  # somebody else was quicker, or was only planning
             if begun or os.path.lexists(self._at("active", id_)) or not old or self._alive(id_):
                 continue
             shutil.rmtree(directory, ignore_errors=True)
@@ -229,20 +234,37 @@ class Store:
         with writing(self.directory), contextlib.suppress(FileNotFoundError):
             os.unlink(self._at("active", id_))
 
-    def breaks(self, record: Record) -> tuple[float, ...]:
-        """When this repair, or an undo of it, was cut off: seconds since the epoch of the last
-        mark.  What was done in those moments has no mark.
+    def notice(self, id_: str) -> None:
+        """Whoever was at it has died, and its containers are about to run again: from now on a
+        change may be theirs.  Needs no room on the disk.
         """
-        cut = [
-            r.id
-            for r in (record, *self.records())
-            if record.id in (r.id, r.about.of) and r.status in (Status.INTERRUPTED, Status.STOPPED)
-        ]
-        times = []
-        for id_ in cut:
-            with contextlib.suppress(OSError):
-                times.append(os.stat(self._at("journal", id_, "marks")).st_mtime)
-        return tuple(times)
+        path = self._at("journal", id_, "noticed")
+        with contextlib.suppress(OSError):
+            if not os.stat(path).st_mtime_ns:
+                os.utime(path)
+
+    def undos(self, record: Record) -> tuple[Record, ...]:
+        """What was begun to undo it, whatever came of it."""
+        return tuple(r for r in self.records() if r.about.of == record.id and not r.damaged)
+
+    def cut_off(self, record: Record) -> tuple[int, int] | None:
+        """Between which times (ns since the epoch) it did what it has no mark for: it was cut off,
+        or lost a worker.  Before the second one nobody who was paused went on.
+        """
+        directory = self._at("journal", record.id)
+        try:
+            last = os.stat(os.path.join(directory, "marks")).st_mtime_ns
+            match record.status:
+                case Status.INTERRUPTED:
+                    noticed = os.stat(os.path.join(directory, "noticed")).st_mtime_ns
+                    end = min(last + _CUT_OFF_NS, noticed or last + _CUT_OFF_NS)
+                case Status.STOPPED:
+                    end = os.stat(os.path.join(directory, "outcome")).st_mtime_ns
+                case _:
+                    return None
+        except OSError:
+            return None
+        return last - _CUT_OFF_NS, end
 
     @contextlib.contextmanager
     def reading(self, record: Record) -> Iterator[tuple[Reader, Marks, Asked]]:

@@ -6,9 +6,11 @@ through /proc/self/fd/N, which leads to the held inode whatever its names are no
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
+import resource
 import struct
 from collections import deque
 from collections.abc import Sequence
@@ -21,6 +23,9 @@ from permdoctor.host.syscalls import AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_SYMLINK_
 
 BATCH: Final = 256
 """Entries that are held open at once by one worker."""
+
+_OTHERS: Final = 192
+"""Descriptors of a worker that are none: directories, leases, the plan."""
 
 RESOLVE: Final = (
     syscalls.RESOLVE_BENEATH
@@ -114,6 +119,19 @@ class Statx:
 
     def rows(self, count: int) -> list[Row]:
         return [self.row(i) for i in range(count)]
+
+
+def most_open() -> int:
+    """How many entries may be held open at once, beside the directories on the way to them.
+
+    Lifts the soft limit of descriptors as far as it goes.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = BATCH if soft == resource.RLIM_INFINITY else soft - _OTHERS
+    return max(1, min(BATCH, room))
 
 
 def open_names(fd: int, names: Sequence[bytes]) -> list[int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -29,13 +30,12 @@ from permdoctor.repair.rules import Decided, tree_plan
 from permdoctor.repair.state import State, loses, passed, same, without_set_id
 from permdoctor.repair.store import Store
 from permdoctor.repair.syscalls import Row, list_sizes
+from permdoctor.repair.vouching import Cut, cuts, untouched
 
 _UNTOUCHED = frozenset(
     {Mark.ALREADY, Mark.CHANGED, Mark.GONE, Mark.HARD_LINKS, Mark.FRESH, Mark.NOT_REACHED}
 )
 """Marks of entries that the repair did not change."""
-_CUT_OFF = 5.0
-"""Seconds around the last mark of a run that was cut off."""
 
 
 def survey_undo(
@@ -58,7 +58,6 @@ def survey_undo(
             f"repair {of.id} has {len(of.about.roots)} roots: --at is for those with one"
         )
     journal.begin_plan()
-    breaks = store.breaks(of)
     with store.reading(of) as (reader, _, asked), Giveup() as worker:
         planned = reader.count
         with answering(b", ".join(of.about.roots)):
@@ -68,7 +67,6 @@ def survey_undo(
                 of,
                 journal.plan,
                 at,
-                breaks,
                 seconds=limits.deadline,
                 progress=progress or (lambda _: None),
             )
@@ -83,14 +81,13 @@ def undo_plan(
     of: Record,
     plan: str,
     at: bytes | None,
-    breaks: tuple[float, ...],
     progress: Callable[[int], None] | None = None,
 ) -> tuple[tuple[TreePlan, ...], tuple[Left, ...], int]:
     """For a worker: append the inverse of a journal to ``plan``."""
     fd = os.open(plan, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
         with store.reading(of) as (reader, marks, asked):
-            inverse = Inverse(reader, marks, PlannedDirs(reader, asked, at), fd, breaks)
+            inverse = Inverse(reader, marks, PlannedDirs(reader, asked, at), fd, cuts(store, of))
             for n, block in enumerate(reader.blocks):
                 inverse.block(block)
                 if progress is not None and n % 8 == 0:
@@ -109,7 +106,7 @@ class Inverse:
         marks: Marks,
         dirs: PlannedDirs,
         fd: int,
-        breaks: tuple[float, ...],
+        cut_off: tuple[Cut, ...],
     ) -> None:
         self.seen = 0
         self._reader = reader
@@ -118,7 +115,7 @@ class Inverse:
         self._looker = Looker()
         self._writers: dict[int, Writer] = {}
         self._fd = fd
-        self._breaks = breaks
+        self._cut_off = cut_off
         self._classes: dict[tuple[int, State, State], int] = {}
         self._found: dict[bytes, Counter[tuple[State, State]]] = {}
         self._samples: dict[tuple[bytes, State, State], list[bytes]] = {}
@@ -155,8 +152,8 @@ class Inverse:
                 self._leave(block, name, Reason.GONE, "another file has its name")
                 continue
             cls = self._reader.cls(block.segment, entries.cls(i))
-            vouched = self._untouched(block, i, marks[i], row)
-            target = self._judge(block, cls, name, vouched, state)
+            ours = partial(untouched, self._marks, self._cut_off, block, i, name, row)
+            target = self._judge(block, cls, name, ours, state)
             if target is not None:
                 chosen.append((self._class(block, name, state, target), row[3:], name))
         if chosen:
@@ -188,27 +185,19 @@ class Inverse:
             seen.append((row, state))
         return seen
 
-    def _untouched(self, block: Block, i: int, mark: int, row: Row) -> bool:
-        """Whether nobody but us changed this entry since we took its set-id bits: its ctime is the
-        one that we gave it.  Where we were cut off before that could be written down, it has to be
-        from that moment.
-        """
-        if mark == Mark.APPLIED:
-            stamp = self._marks.stamps.get((block.where, i))
-            if stamp is not None and row[6:] == stamp:
-                return True
-        elif mark:
-            return False
-        return any(abs(row[6] + row[7] / 1e9 - b) < _CUT_OFF for b in self._breaks)
-
     def _judge(
-        self, block: Block, cls: Class, name: bytes, vouched: bool, state: State
+        self, block: Block, cls: Class, name: bytes, ours: Callable[[], bool], state: State
     ) -> State | None:
-        """The state to go back to; ``None`` where there is nothing to do, or it is left."""
+        """The state to go back to; ``None`` where there is nothing to do, or it is left.
+
+        ``ours`` says whether nobody else changed the entry since.
+        """
         if same(state, cls.before):
             self._already += 1
             return None
-        if not passed(state, cls.before, cls.after) and not passed(state, cls.after, cls.before):
+        there, back = cls.after, cls.before
+        ways = ((back, there), (there, back), (there, without_set_id(back)))
+        if not any(passed(state, *way) for way in ways):
             self._leave(block, name, Reason.CHANGED)
             return None
         if state.flags:
@@ -218,7 +207,7 @@ class Inverse:
             self._leave(block, name, Reason.HARD_LINKS if state.linked else Reason.FRESH)
             return None
         target = cls.before
-        if loses(target, state) and not vouched:
+        if loses(target, state) and not ours():
             reason = Reason.SET_ID if target.has_set_id else Reason.FILE_CAPS
             self._leave(block, name, reason, "somebody may have written to it since")
             target = without_set_id(target)

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import resource
 import shutil
 import signal
 import struct
@@ -17,12 +18,15 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from msgspec.structs import replace
 
 from permdoctor.diagnosis.plan import Outcome, Reason
 from permdoctor.diagnosis.recipes import Recipe, Scope, ToOwner
 from permdoctor.errors import PermdoctorError
+from permdoctor.kernel.inode import Inode
 from permdoctor.repair import store as store_module
 from permdoctor.repair.journal import Status, read_marks
 from permdoctor.repair.options import Asked, Limits
@@ -185,6 +189,36 @@ def test_a_full_disk_quota_or_stale_server_stops_the_run_after_the_first_few(
     assert 1 < reasons(done.outcome)[Reason.FAILED] < FEW
     assert reasons(done.outcome)[Reason.NOT_REACHED] > FILES // 2
     assert done.outcome.applied == scene.changed
+    scene.undo(done.id)
+
+
+class OwnerAndMode(ToOwner, frozen=True, kw_only=True):
+    """Two steps for each file."""
+
+    def change(self, parent: Inode | None, inode: Inode) -> Inode | None:
+        given = super().change(parent, inode)
+        return given and replace(given, mode=inode.mode ^ 0o004)
+
+
+@pytest.mark.parametrize("then", ["put-back", "still-broken"])
+def test_what_was_half_done_when_the_run_stops_is_never_forgotten(then: str, scene: Scene) -> None:
+    """All owners of a directory are changed, and the filesystem breaks at the third mode."""
+    modes = [0]
+
+    def at(call: Call) -> Answer:
+        if call.name in supervise.MODE:
+            modes[0] += 1
+            return errno.EROFS if modes[0] >= 3 else None
+        return errno.EROFS if modes[0] >= 3 and then == "still-broken" else None
+
+    recipe = OwnerAndMode(name="two", scope=Scope.BELOW, uid=7777, gid=7777)
+    done = scene.repair(at, recipe=recipe)
+    assert done.outcome is not None
+    assert done.outcome.stopped
+    if then == "still-broken":
+        assert scene.changed > done.outcome.applied
+    else:
+        assert scene.changed == done.outcome.applied
     scene.undo(done.id)
 
 
@@ -564,6 +598,62 @@ def test_a_root_that_never_answers_is_given_up(lab: Lab, monkeypatch: pytest.Mon
     assert time.monotonic() - started < 4
     assert failed.value.exit_status == 3
     assert str(dead) in failed.value.message
+
+
+@pytest.mark.parametrize(
+    "limits", [pytest.param((256, 4096), id="soft"), pytest.param((256, 256), id="hard")]
+)
+def test_few_descriptors_are_enough(limits: tuple[int, int], lab: Lab) -> None:
+    base = lab.fs("tmpfs")
+    (base / "tree").mkdir()
+    for n in range(600):
+        (base / "tree" / str(n)).touch()
+    time.sleep(0.06)
+
+    def doing() -> work.Done:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        return work.repair(str(base / "state"), str(base / "tree"), recipe=TO)
+
+    outcome = supervise.run(doing).outcome
+    assert (outcome.applied, outcome.left) == (601, ())
+
+
+def test_without_a_second_process_there_is_an_outcome(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(*_: object) -> NoReturn:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    done = scene.repair(between=lambda: monkeypatch.setattr(os, "fork", no_more))
+    assert done.outcome is not None
+    assert "cannot start a worker" in done.outcome.stopped
+    assert not scene.changed
+
+
+def test_nobody_waits_for_children_that_are_not_ours_to_wait_for(scene: Scene) -> None:
+    """SIGCHLD may be ignored by whoever starts us, and exec(2) keeps that."""
+    done = scene.repair(between=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+    assert done.outcome is not None
+    assert done.outcome.complete
+    scene.undo(done.id)
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda s: s.name
+)
+def test_a_signal_to_the_workers_does_not_end_them(number: signal.Signals, scene: Scene) -> None:
+    """The terminal sends it to all of the group; the parent says when they end."""
+    sent: list[int] = []
+
+    def at(call: Call) -> None:
+        if not sent and call.name in supervise.OWNER:
+            sent.append(call.pid)
+            os.kill(call.pid, number)
+
+    done = scene.repair(at)
+    assert sent
+    assert done.outcome is not None
+    assert done.outcome.complete
 
 
 def test_a_worker_that_dies_is_reported_and_the_run_ends(scene: Scene) -> None:

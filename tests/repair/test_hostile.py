@@ -19,7 +19,7 @@ from permdoctor.diagnosis.recipes import Recipe, Scope, ToOwner
 from permdoctor.errors import PermdoctorError
 from permdoctor.kernel.acl import Acl, AclEntry, Tag
 from permdoctor.kernel.inode import Inode
-from permdoctor.repair import survey
+from permdoctor.repair import reach, survey
 from permdoctor.repair.options import Asked
 from tests.differential import aclxattr
 from tests.lab.idmap import idmapped_bind
@@ -316,6 +316,44 @@ def test_thousands_of_levels(depth: int, base: Path, request: pytest.FixtureRequ
         assert {uid for uid, _ in chain(root)} == {7777}
         undone = supervise.run(lambda: work.undo(store, done.id))
         assert list(chain(root)) == before, work.everything(undone)
+
+
+def test_far_below_what_was_left_is_named_in_short(base: Path) -> None:
+    """Three whole paths would be more than one message of a worker holds."""
+    root, depth = str(base / "tree"), 700
+    os.mkdir(root)
+    fd = os.open(root, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d" * 255, dir_fd=fd)
+        below = os.open("d" * 255, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    for n in range(4):
+        os.mknod(f"f{n}", 0o100644, dir_fd=fd)
+    time.sleep(0.06)
+
+    def between() -> None:
+        for n in range(4):
+            os.chmod(f"f{n}", 0o600, dir_fd=fd)
+
+    store = str(base / "state")
+    outcome = supervise.run(lambda: work.repair(store, root, recipe=TO, between=between)).outcome
+    (left,) = outcome.left
+    assert (left.reason, left.count, outcome.applied) == (Reason.CHANGED, 4, depth + 1)
+    assert len(left.samples) == 3
+    assert all(len(s) < 5000 and s[-4:-1] == b"d/f" for s in left.samples)
+    os.close(fd)
+    subprocess.run(["rm", "-rf", root], check=True)
+
+
+def test_more_directories_than_are_kept_in_mind(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reach, "_MOST_NODES", 10)
+    for n in range(100):
+        (base / f"tree/d{n}").mkdir(parents=True)
+        (base / f"tree/d{n}/f").touch()
+    assert both_ways(base, str(base / "tree")).count == 201
 
 
 MANY = 100_000

@@ -72,12 +72,15 @@ class Nursery:
             _nurse(theirs, works, parent)
         theirs.close()
         self._sock = ours
+        self._pidfd = os.pidfd_open(self._pid)
         self._lock = threading.Lock()
         ours.settimeout(_ANSWER_SECONDS)
 
     def fileno(self) -> int:
-        """Readable when it has died."""
-        return self._sock.fileno()
+        """Readable when it has died (pidfd_open(2)).  Not its socket: there a thread may be waiting
+        for the answer that makes it readable.
+        """
+        return self._pidfd
 
     def child(self, kind: bytes) -> Child:
         """A new worker.  Raises ``CannotCheckError`` if there is none to be had."""
@@ -105,6 +108,7 @@ class Nursery:
             os.kill(self._pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
+        os.close(self._pidfd)
 
 
 def _nurse(sock: socket.socket, works: dict[bytes, Callable[[], Work]], parent: int) -> NoReturn:

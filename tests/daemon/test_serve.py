@@ -96,6 +96,18 @@ def test_what_runs_and_what_starts_is_judged(
     assert status["containers"] == {"running": 3, "unjudged": 0, "failing": 0, "left_out": 0}
 
 
+def test_who_asks_for_checks_does_not_end_the_service(
+    engine: StandIn, service: Service, actors: Pair
+) -> None:
+    """Each makes a worker while the loop watches whether the one that makes them has died."""
+    started(engine, "one", actors[0])
+    service.start()
+    until(lambda: service.findings() == {("one", REFUSED)}, say=lambda: service.log)
+    for name in ("one", "nobody") * 4:
+        assert service.get(f"/v1/check/{name}") is not None, service.log
+    assert service.findings() == {("one", REFUSED)}, service.log
+
+
 def test_a_dead_stream_is_noticed(engine: StandIn, service: Service, actors: Pair) -> None:
     """It does not end, it only says nothing any more: what happens meanwhile is found."""
     fake = started(engine, "one", actors[0])

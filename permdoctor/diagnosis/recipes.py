@@ -177,7 +177,8 @@ class Give(Grant, frozen=True, kw_only=True):
     """chown to the claimant (``gid`` is its group), and u+ what it needs if ``bits_too``.
 
     ``of`` are the host uids whose entries may be given away (``None``: anybody's).  A group that
-    may write, or that new files inherit, is somebody's: it stays where ``keeps_group``.
+    may write, that may do what others may not, or that new files inherit, is somebody's: it stays
+    where ``keeps_group``.
     """
 
     gid: int
@@ -193,8 +194,8 @@ class Give(Grant, frozen=True, kw_only=True):
 
     def new_gid(self, inode: Inode) -> int | None:
         """``None``: the group stays."""
-        keeps = self.keeps_group and inode.gid and inode.mode & (S_ISGID | 0o020)
-        return None if keeps else self.gid
+        theirs = inode.mode & (S_ISGID | 0o020) or inode.mode >> 3 & ~inode.mode & 0o7
+        return None if self.keeps_group and inode.gid and theirs else self.gid
 
 
 class UserEntry(Grant, frozen=True, kw_only=True):

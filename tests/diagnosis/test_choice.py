@@ -15,6 +15,7 @@ from permdoctor.diagnosis.facts import BindFacts, EntryClass, Facts
 from permdoctor.diagnosis.plan import Job
 from permdoctor.diagnosis.recipes import Grant, Scope
 from permdoctor.errors import UsageError
+from permdoctor.kernel.caps import Cap
 from permdoctor.kernel.ids import Extent, IdMap
 from permdoctor.kernel.inode import FileType, Inode
 from permdoctor.kernel.mount import Mount, MountIdMap, Superblock
@@ -38,7 +39,7 @@ ROOTS = directory("0:0", 0o755)
 OWN = directory("1001:1001", 0o755)
 ALICE = host_user(1000, "alice")
 DB = neighbour("container db", subject("999:999"))
-GROUP_60 = neighbour("container logs", subject("7:7", groups=(60,)))
+OWNER = neighbour("container logs", subject("0:0", caps=Cap(0)))
 SETTLED = facts(subject("1001:1001"), bind("/data", OWN))
 
 
@@ -119,9 +120,9 @@ FOR_TWO = tree(*MIXED, parent=directory("1001:1002", 0o775))
         ),
         pytest.param(
             facts(
-                subject("1001:1001", groups=(60,)),
-                tree(("one", inode("0:0", 0o644), 1), ("two", inode("0:60", 0o640), 1)),
-                neighbours=(GROUP_60,),
+                subject("1001:1001"),
+                tree(("root's", inode("0:0", 0o644), 2)),
+                neighbours=(OWNER,),
             ),
             [("PD201", "acl-entries")],
             id="where giving it away would take it from another, an entry",
@@ -237,14 +238,14 @@ def idmapped() -> BindFacts:
         ),
         pytest.param(
             facts(
-                subject("1001:1001", groups=(60,)),
+                subject("1001:1001"),
                 bind(
                     "/data",
                     OWN,
                     sb=Superblock(acls=False),
-                    tree=entries(("two", inode("0:60", 0o640), 1), parent=OWN),
+                    tree=entries(("root's", inode("0:0", 0o644), 1), parent=OWN),
                 ),
-                neighbours=(GROUP_60,),
+                neighbours=(OWNER,),
             ),
             "PD201",
             "chown-entries would take from container logs",
@@ -343,9 +344,9 @@ def test_nothing_is_taken_unless_it_was_said(
 
 def test_entries_that_would_be_taken_from_somebody_say_so() -> None:
     of = facts(
-        subject("1001:1001", groups=(60,)),
-        tree(("one", inode("0:0", 0o644), 1), ("two", inode("0:60", 0o640), 5)),
-        neighbours=(GROUP_60,),
+        subject("1001:1001"),
+        tree(("root's", inode("0:0", 0o644), 5)),
+        neighbours=(OWNER,),
     )
     (found,) = (f for f in diagnose(of).findings if f.code == "PD201")
     acl, chown = found.remedies

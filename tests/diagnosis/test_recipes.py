@@ -403,10 +403,26 @@ GROUP = party("7:7", groups=(60,))
 
 
 @pytest.mark.parametrize(
+    ("entry", "gid"),
+    [
+        pytest.param(directory("0:60", 0o755), 1001, id="may do what anybody may"),
+        pytest.param(directory("0:60", 0o750), 60, id="reads, and others do not"),
+        pytest.param(directory("0:60", 0o770), 60, id="writes"),
+        pytest.param(directory("0:60", 0o2755), 60, id="is inherited"),
+        pytest.param(directory("0:0", 0o750), 1001, id="is root's"),
+    ],
+)
+def test_whose_group_stays(entry: Inode, gid: int) -> None:
+    given = root(Give, claim(), gid=1001, bits_too=True).change(None, entry)
+    assert given is not None
+    assert given.gid == gid
+
+
+@pytest.mark.parametrize(
     ("recipe", "entry"),
     [
         pytest.param(
-            root(Give, claim(spare=(GROUP,)), gid=1001, bits_too=True),
+            root(Give, claim(spare=(GROUP,)), gid=1001, bits_too=True, keeps_group=False),
             directory("0:60", 0o750),
             id="a group that reads would be taken away",
         ),

@@ -298,7 +298,7 @@ class Changer:
             detail += ", and could not be put back"
         self._leave(work, i, Mark.FAILED, detail)
         if e.errno in FATAL:
-            work.stop = f"{CALLS[step.act]}: {e.strerror}"
+            work.stop = f"{CALLS[step.act]}: {os.strerror(e.errno or 0)}"
         elif e.errno in FEW:
             self._few += 1
             if self._few >= _FEW:

@@ -27,7 +27,9 @@ from permdoctor.diagnosis.plan import Outcome, Reason
 from permdoctor.diagnosis.recipes import Recipe, Scope, ToOwner
 from permdoctor.errors import PermdoctorError
 from permdoctor.kernel.inode import Inode
+from permdoctor.repair import executor
 from permdoctor.repair import store as store_module
+from permdoctor.repair.change import Done
 from permdoctor.repair.journal import Status, read_marks
 from permdoctor.repair.options import Asked, Limits
 from permdoctor.repair.store import Store
@@ -654,6 +656,25 @@ def test_a_signal_to_the_workers_does_not_end_them(number: signal.Signals, scene
     assert sent
     assert done.outcome is not None
     assert done.outcome.complete
+
+
+def test_an_interrupt_while_the_last_answers_come_is_not_swallowed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, seen = executor._Run._record, list[int]()
+
+    def recording(run: executor._Run, done: Done) -> None:
+        record(run, done)
+        seen.append(done.where)
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+
+    recipe = ToOwner(name="to", scope=Scope.ROOT, uid=7777, gid=7777)  # one block: all is drained
+    monkeypatch.setattr(executor._Run, "_record", recording)
+    done = scene.repair(recipe=recipe)
+    assert done.outcome is not None
+    assert (done.outcome.applied, done.outcome.stopped) == (1, "interrupted")
+    assert scene.status(done.id) is Status.STOPPED
 
 
 def test_a_worker_that_dies_is_reported_and_the_run_ends(scene: Scene) -> None:

@@ -68,7 +68,7 @@ class Prepared(Struct, kw_only=True):
         """Raises ``CannotRepairError`` or, ended by a signal, ``StoppedError``."""
         self.must_be_complete()
         assert self.journal is not None
-        users = self.find_users()
+        users = self._held_users(self.journal)
         others = self._others(users)
         before = verify.judged_or_none(self.collector, others)
         still = Standstill()
@@ -113,6 +113,17 @@ class Prepared(Struct, kw_only=True):
         if t is None:
             return None
         return verify.again(self.collector, t.user, t.report, t.problems)
+
+    def _held_users(self, journal: Journal) -> tuple[User, ...]:
+        """Who uses the trees, with those that write held for this repair: one that stands still
+        for another would go on in the middle of ours.
+        """
+        users = self.find_users()
+        writers = [u for u in users if u.writes and not u.ours]
+        if self.live or not writers:
+            return users
+        journal.hold([(u.container.id, u.name) for u in writers])
+        return users if all(u.must_pause for u in writers) else self.find_users()
 
     def _apply(
         self,

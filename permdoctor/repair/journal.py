@@ -17,6 +17,7 @@ or not at all.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import struct
@@ -30,7 +31,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from permdoctor.diagnosis.plan import Outcome, Summary
-from permdoctor.repair.files import reserve, store, sync_dir, writing
+from permdoctor.kernel.text import printable
+from permdoctor.repair.files import flock, reserve, store, sync_dir, writing
 from permdoctor.repair.options import Asked, CannotRepairError
 from permdoctor.repair.planfile import MAGIC, Reader, Writer
 
@@ -203,6 +205,22 @@ class Journal:
             yield reader
 
     # --- doing it ---
+
+    def hold(self, containers: Sequence[tuple[str, str]]) -> None:
+        """No other repair pauses or resumes these (id, name) until this one has ended.
+
+        Raises ``CannotRepairError`` if one does.
+        """
+        locks = os.path.join(os.path.dirname(os.path.dirname(self.directory)), "locks")
+        for id_, name in sorted(containers):
+            with writing(self.directory):
+                fd = flock(os.path.join(locks, f"container-{id_}"), fcntl.LOCK_EX)
+            if fd < 0:
+                raise CannotRepairError(
+                    f"container {printable(name)} stands still for another repair",
+                    hint="try again when that has ended",
+                )
+            self._held.append(fd)
 
     def pausing(self, containers: tuple[PausedContainer, ...]) -> None:
         """Written down before the first of them is paused."""

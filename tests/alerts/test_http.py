@@ -70,13 +70,15 @@ def test_what_says_not_now(status: int) -> None:
 @pytest.mark.parametrize(
     ("value", "low", "high"),
     [
-        pytest.param("7", 7, 7, id="seconds"),
-        pytest.param(formatdate(time.time() + 3600, usegmt=True), 3500, 3600, id="a date"),
-        pytest.param(formatdate(0, usegmt=True), 0, 0, id="long ago"),
+        pytest.param(lambda: "7", 7, 7, id="seconds"),
+        pytest.param(
+            lambda: formatdate(time.time() + 3600, usegmt=True), 3500, 3600, id="a date"
+        ),
+        pytest.param(lambda: formatdate(0, usegmt=True), 0, 0, id="long ago"),
     ],
 )
-def test_retry_after(value: str, low: float, high: float) -> None:
-    behave = answer(429, f"Retry-After: {value}\r\n")
+def test_retry_after(value: Callable[[], str], low: float, high: float) -> None:
+    behave = answer(429, f"Retry-After: {value()}\r\n")
     with receiving(behave) as receiver, pytest.raises(RetryError) as raised:
         tell(receiver.url)
     assert raised.value.after is not None

@@ -92,8 +92,8 @@ def test_what_runs_and_what_starts_is_judged(
     started(engine, "after", refused)
     started(engine, "healthy", well)
     until(lambda: service.findings() == {("before", REFUSED), ("after", REFUSED)})
-    status = service.get("/v1/status")
-    assert status["containers"] == {"running": 3, "unjudged": 0, "failing": 0, "left_out": 0}
+    all_judged = {"running": 3, "unjudged": 0, "failing": 0, "left_out": 0}
+    until(lambda: service.get("/v1/status")["containers"] == all_judged, say=lambda: service.log)
 
 
 def test_who_asks_for_checks_does_not_end_the_service(
@@ -421,8 +421,9 @@ def test_what_somebody_else_drops_into_a_tree_is_found(
     try:
         file.write_bytes(b"x")
         file.chmod(0o600)
-        until(lambda: service.findings(), seconds=5, say=lambda: service.log)
+        until(lambda: service.findings(), seconds=10, say=lambda: service.log)
     finally:
         file.unlink()
         below.rmdir()
-    until(lambda: not service.findings(), seconds=8, say=lambda: service.log)
+    # a tree that changes again and again is looked at later each time, at most a minute
+    until(lambda: not service.findings(), seconds=70, say=lambda: service.log)

@@ -71,9 +71,7 @@ def test_what_says_not_now(status: int) -> None:
     ("value", "low", "high"),
     [
         pytest.param(lambda: "7", 7, 7, id="seconds"),
-        pytest.param(
-            lambda: formatdate(time.time() + 3600, usegmt=True), 3500, 3600, id="a date"
-        ),
+        pytest.param(lambda: formatdate(time.time() + 3600, usegmt=True), 3500, 3600, id="a date"),
         pytest.param(lambda: formatdate(0, usegmt=True), 0, 0, id="long ago"),
     ],
 )

@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # What the tests start or mount.  As root on Debian or Ubuntu the missing ones are installed.
 PACKAGES := docker.io busybox-static acl attr uidmap e2fsprogs xfsprogs btrfs-progs bindfs \
-	slirp4netns rootlesskit iproute2 util-linux mount \
+	slirp4netns rootlesskit podman iproute2 util-linux mount \
 	prometheus prometheus-alertmanager systemd-container mmdebstrap
 
 .PHONY: demo test lint bench clean packages

@@ -10,6 +10,7 @@ from tests.lab import engine as engines
 from tests.lab.engine import Box, Engine
 from tests.lab.lab import Lab
 from tests.lab.needs import MissingError
+from tests.lab.podman import start_podman
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +63,12 @@ def dockerd_remap2(lab: Lab) -> Iterator[Engine]:
 def dockerd_rootless(lab: Lab) -> Iterator[Engine]:
     """Rootless Docker as alice, uid 1000, subuid 100000:65536."""
     yield from _engine(lambda: engines.start_rootless(lab.root / "rootless", lab.image))
+
+
+@pytest.fixture(scope="session")
+def podman(lab: Lab) -> Iterator[Engine]:
+    """Podman's compatible socket, rootful."""
+    yield from _engine(lambda: start_podman(lab.root / "podman", lab.image))
 
 
 @pytest.fixture

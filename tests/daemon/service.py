@@ -27,7 +27,7 @@ damp_seconds = 1
 state = "{base}/state"
 {repair}
 [metrics]
-listen = ""
+listen = "{listen}"
 [log]
 format = "logfmt"
 level = "debug"
@@ -39,18 +39,27 @@ class Service:
     """``config.toml`` lies in ``base``; ``start`` and ``kill`` as often as you like."""
 
     def __init__(
-        self, base: Path, *hosts: str, service: str = "", repair: str = "", more: str = ""
+        self,
+        base: Path,
+        *hosts: str,
+        service: str = "",
+        repair: str = "",
+        listen: str = "",
+        more: str = "",
     ) -> None:
         self.base, self.hosts = base, hosts
         base.mkdir(exist_ok=True, mode=0o755)
         self.config = base / "config.toml"
-        self.configure(service=service, repair=repair, more=more)
+        self.configure(service=service, repair=repair, listen=listen, more=more)
         self.process: subprocess.Popen[bytes] | None = None
         self.notified: socket.socket | None = None
 
-    def configure(self, *, service: str = "", repair: str = "", more: str = "") -> None:
-        text = QUICK.format(base=self.base, service=service, repair=repair, more=more)
-        self.config.write_text(text)
+    def configure(
+        self, *, service: str = "", repair: str = "", listen: str = "", more: str = ""
+    ) -> None:
+        self.config.write_text(
+            QUICK.format(base=self.base, service=service, repair=repair, listen=listen, more=more)
+        )
 
     def start(self, patch: str = "", **environ: str) -> Service:
         """``patch``: lines of Python that are run before everything else."""

@@ -102,6 +102,7 @@ class Engine:
         self.host = f"unix://{self.socket}"
         self.data_root = base / "data"
         self.log = base / "dockerd.log"
+        self._argv: Sequence[str] = ()
         self._process: subprocess.Popen[bytes] | None = None
         self._images: dict[tuple[str, ...], str] = {}
         self._numbers = itertools.count(1)
@@ -161,17 +162,54 @@ class Engine:
 
     # -- life ------------------------------------------------------------------------------
 
-    def start(self, setup: str, command: Sequence[str], **popen: Any) -> None:
+    def start(self, setup: str, command: Sequence[str]) -> None:
         """Run the shell lines ``setup`` in a new mount namespace, then become ``command``."""
         script = f"set -e\n{setup}\nexec {shlex.join(command)}"
         argv = ["setpriv", "--pdeathsig", "TERM", "unshare", "--mount", "--propagation", "slave"]
+        self._argv = [*argv, "sh", "-c", script]
+        self.revive()
+
+    def revive(self) -> None:
+        """Start it, or start it again after a :meth:`kill`, over the same data."""
         env = {k: v for k, v in os.environ.items() if not k.startswith("DOCKER_")}
         env["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [*argv, "sh", "-c", script], stdout=log, stderr=log, env=env, **popen
-            )
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(self._argv, stdout=log, stderr=log, env=env)
         self._await_ready()
+
+    def kill(self, *, everything: bool = False) -> None:
+        """-9 for the daemon; for everything: its shims and its containers, too, as when memory is
+        short.
+        """
+        process = self._process
+        assert process is not None
+        first = self._pids() if everything else []
+        process.kill()
+        process.wait(10)
+        for pid in [*(self._shims() if everything else ()), *first]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if everything:
+            shutil.rmtree(self.base / "exec", ignore_errors=True)
+        (self.base / "pid").unlink(missing_ok=True)
+
+    def _pids(self) -> list[int]:
+        """The first process of every container that runs."""
+        ids = self.docker("ps", "-q").split()
+        if not ids:
+            return []
+        return [int(p) for p in self.docker("inspect", "-f", "{{.State.Pid}}", *ids).split()]
+
+    def _shims(self) -> list[int]:
+        """What stands between the daemon and its containers: containerd-shim, or conmon."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                program, *args = (entry / "cmdline").read_bytes().split(b"\0")
+                shim = b"shim" in program or b"conmon" in program
+                if shim and os.fsencode(self.base) + b"/" in b" ".join(args):
+                    found.append(int(entry.name))
+        return found
 
     def _await_ready(self) -> None:
         assert self._process is not None

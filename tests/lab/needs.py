@@ -20,6 +20,7 @@ PACKAGES = {
     "setfacl": "acl",
     "chattr": "e2fsprogs",
     "bindfs": "bindfs",
+    "conmon": "conmon",
     "podman": "podman",
     "unshare": "util-linux",
     "setpriv": "util-linux",

@@ -46,6 +46,7 @@ def test_idmapped_bind_shows_other_ids(lab: Lab) -> None:
         ("dockerd_remap", ["0 165536 65536"]),
         ("dockerd_remap2", ["0 200000 1000", "1000 300000 64536"]),
         ("dockerd_rootless", ["0 1000 1", "1 100000 65536"]),
+        ("podman", ["0 0 4294967295"]),
     ],
 )
 def test_engine_maps_ids(

@@ -36,7 +36,7 @@ from permdoctor.host import look
 from permdoctor.host.accounts import host_users
 from permdoctor.host.deadline import Giveup, NotAnswering
 from permdoctor.host.look import Where
-from permdoctor.host.procfs import ProcessGone
+from permdoctor.host.procfs import Census, ProcessGone
 from permdoctor.host.scan import Budget
 from permdoctor.kernel.filesystems import PSEUDO
 from permdoctor.kernel.text import printable
@@ -67,6 +67,7 @@ class Collector:
     def __init__(self, options: Options, progress: Progress | None = None) -> None:
         self.options = options
         self.skipped: list[Skipped] = []
+        self.census = Census()
         self._progress = progress
         self._silent: set[tuple[int, int]] = set()
         self._worker = Giveup()

@@ -38,7 +38,7 @@ def live(collector: Collector, container: Container) -> Facts:
     assert container.pid is not None
     pid = container.pid
     where = Where(pid=pid, start=_start_of(container, pid))
-    pids = collector.or_skip("its processes", procfs.processes_of, pid) or (pid,)
+    pids = collector.or_skip("its processes", _processes, collector, pid) or (pid,)
     named = collector.or_skip(
         "names in the container", collector.in_worker, subjects_of, pids, container.exec_pids
     )
@@ -79,6 +79,10 @@ def live(collector: Collector, container: Container) -> Facts:
         ]
         return replace(facts, probes=tuple(probes))
     return replace(facts, probes=probe_mounts(facts, where, seconds))
+
+
+def _processes(collector: Collector, pid: int) -> tuple[int, ...]:
+    return procfs.processes_of(pid, collector.census.take())
 
 
 def _say_who_sees_otherwise(collector: Collector, first: int, pids: tuple[int, ...]) -> None:

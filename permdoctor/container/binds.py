@@ -106,19 +106,19 @@ def _is_somebodys(
 
     An overlay that came along with a bind of a directory above is another container's root.
     """
-    if any(
+    if (
+        m.mountpoint == b"/"
+        or m.mountpoint in ENGINE_FILES
+        or any(is_beneath(m.mountpoint, t) for t in ENGINE_TREES)
+        or m.fstype.decode("utf-8", "replace") in PSEUDO
+    ):
+        return False
+    return not any(
         o.fstype == b"overlay"
         and o.mountpoint not in wanted
         and is_beneath(m.mountpoint, o.mountpoint)
         for o in mountinfo
         if o.mountpoint != b"/"
-    ):
-        return False
-    return not (
-        m.mountpoint == b"/"
-        or m.mountpoint in ENGINE_FILES
-        or any(is_beneath(m.mountpoint, t) for t in ENGINE_TREES)
-        or m.fstype.decode("utf-8", "replace") in PSEUDO
     )
 
 

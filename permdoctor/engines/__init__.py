@@ -59,8 +59,12 @@ class Engine(Protocol):
 
     def inspect(self, container_id: str) -> Container: ...
 
-    def containers_using(self, sources: Collection[bytes]) -> tuple[Summary, ...]:
-        """Every container that mounts one of these host paths, or a place above or below one."""
+    def containers_using(
+        self, sources: Collection[bytes], *, max_age: float = 0.0
+    ) -> tuple[Summary, ...]:
+        """Every container that mounts one of these host paths, or a place above or below one.  A
+        list that was made ``max_age`` seconds ago will do.
+        """
         ...
 
     def image_file(self, container: Container, path: bytes, limit: int) -> bytes | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Collection, Iterable
 from functools import cached_property
 from typing import Any, Final
@@ -67,6 +68,7 @@ class DockerEngine:
         self.endpoint = endpoint
         self._transport = transport or _transport(endpoint)
         self._info: Response | None = None
+        self._listed: tuple[float, tuple[Summary, ...]] = (float("-inf"), ())
 
     # -- the engine ------------------------------------------------------------------------
 
@@ -162,13 +164,18 @@ class DockerEngine:
             return ""
         return str(state.get("StartedAt") or "")
 
-    def containers_using(self, sources: Collection[bytes]) -> tuple[Summary, ...]:
+    def containers_using(
+        self, sources: Collection[bytes], *, max_age: float = 0.0
+    ) -> tuple[Summary, ...]:
         """Every container that mounts one of these host paths, or a place above or below one.
 
-        ``mounts`` of the answer are only those that do.
+        ``mounts`` of the answer are only those that do.  ``max_age``: a list that was made so many
+        seconds ago will do.
         """
         found = []
-        for summary in self.list(every=True):
+        if time.monotonic() - self._listed[0] >= max_age:
+            self._listed = (time.monotonic(), self.list(every=True))
+        for summary in self._listed[1]:
             touching = tuple(m for m in summary.mounts if _touches(m, sources))
             if touching:
                 found.append(replace(summary, mounts=touching))

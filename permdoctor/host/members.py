@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -12,6 +13,9 @@ from permdoctor.errors import CannotCheckError
 from permdoctor.host.process import NotPermitted, Proc, parse_cgroups
 from permdoctor.kernel.mountinfo import is_beneath
 
+_SETTLED = 1.0
+_BELIEVED = 10.0
+
 
 def all_pids() -> tuple[int, ...]:
     """Every process in our view of /proc."""
@@ -19,9 +23,11 @@ def all_pids() -> tuple[int, ...]:
 
 
 class _Place(Struct, frozen=True, kw_only=True):
-    """Where a process lives; ``None`` for a namespace that may not be read."""
+    """Where a process lives; ``None`` for a namespace that may not be read.  ``cgroups`` are paths
+    by hierarchy.
+    """
 
-    cgroups: tuple[tuple[bytes, bytes], ...]
+    cgroups: dict[bytes, bytes]
     pid_ns: int | None
     mnt_ns: int | None
     nested: bool
@@ -40,20 +46,50 @@ def _place(proc: Proc) -> _Place:
     return _Place(cgroups=proc.cgroups(), pid_ns=pid_ns, mnt_ns=inum("mnt"), nested=nested)
 
 
-Census = tuple[tuple[int, _Place], ...]
+Places = tuple[tuple[int, _Place], ...]
 """Every process of one moment, and where it lives; kernel threads and the dead are among them."""
 
 
-def census() -> Census:
-    """Costs a few dozen microseconds a process: for a moment's questions about several."""
-    cgroups: dict[bytes, tuple[tuple[bytes, bytes], ...]] = {}
-    places = ((pid, _place_of(pid, cgroups)) for pid in all_pids())
-    return tuple((pid, place) for pid, place in places if place is not None)
+class _Resident(Struct, frozen=True, kw_only=True):
+    """A process that was read at ``read`` and has lived there since ``first`` (monotonic s)."""
+
+    place: _Place
+    first: float
+    read: float
+
+    def is_believed(self, now: float) -> bool:
+        return self.read - self.first >= _SETTLED and now - self.read < _BELIEVED
 
 
-def processes_of(pid: int, among: Census | None = None) -> tuple[int, ...]:
+class Census:
+    """Where every process lives.  Reading that costs a few dozen microseconds a process, and most
+    of them stay where they are: who was read twice in one place, ``_SETTLED`` seconds apart, is
+    believed to live there for ``_BELIEVED`` seconds more.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, _Resident] = {}
+
+    def take(self) -> Places:
+        now = time.monotonic()
+        cgroups: dict[bytes, dict[bytes, bytes]] = {}
+        known: dict[int, _Resident] = {}
+        for pid in all_pids():
+            one = self._known.get(pid)
+            if one is None or not one.is_believed(now):
+                place = _place_of(pid, cgroups)
+                if place is None:
+                    continue
+                first = one.first if one is not None and one.place == place else now
+                one = _Resident(place=place, first=first, read=now)
+            known[pid] = one
+        self._known = known
+        return tuple((pid, one.place) for pid, one in known.items())
+
+
+def processes_of(pid: int, among: Places | None = None) -> tuple[int, ...]:
     """All processes of the container that ``pid`` belongs to, by number; ``pid`` is among them.
-    Looked for ``among`` those of a moment ago, or of now.
+    Looked for ``among`` those of a moment ago, or of now; what is found is read again.
 
     They are those in its cgroup or below, if that cgroup is the container's own: not the root,
     not one that we are in, and without a process of our mount namespace; and those that share its
@@ -66,14 +102,19 @@ def processes_of(pid: int, among: Census | None = None) -> tuple[int, ...]:
         ours = _place(proc)
     if wanted.mnt_ns is not None and wanted.mnt_ns == ours.mnt_ns:
         return (pid,)
-    others = [entry for entry in (census() if among is None else among) if entry[0] != pid]
+    others = [entry for entry in (Census().take() if among is None else among) if entry[0] != pid]
     cgroup = _own_cgroup(wanted, ours, others)
     same_pid_ns = _by_pid_ns(wanted, ours, has_cgroup=cgroup is not None)
-    found = {pid}
-    for other, place in others:
-        if ((cgroup is not None and _is_in(place, cgroup)) or same_pid_ns(place)) and _lives(other):
-            found.add(other)
-    return tuple(sorted(found))
+
+    def is_one(place: _Place | None) -> bool:
+        if place is None:
+            return False
+        return (cgroup is not None and _is_in(place, cgroup)) or same_pid_ns(place)
+
+    found = [other for other, place in others if is_one(place)]
+    if among is not None:
+        found = [other for other in found if is_one(_place_of(other, {}))]
+    return tuple(sorted({pid, *filter(_lives, found)}))
 
 
 def _lives(pid: int) -> bool:
@@ -85,7 +126,7 @@ def _lives(pid: int) -> bool:
         return False
 
 
-def _place_of(pid: int, cgroups: dict[bytes, tuple[tuple[bytes, bytes], ...]]) -> _Place | None:
+def _place_of(pid: int, cgroups: dict[bytes, dict[bytes, bytes]]) -> _Place | None:
     """As :func:`_place`, for the many: without what makes :class:`Proc` safe to keep.  ``cgroups``
     holds what was parsed before.  ``None``: it is gone, or may not be read at all.
     """
@@ -135,7 +176,7 @@ def _own_cgroup(
     wanted: _Place, ours: _Place, others: Sequence[tuple[int, _Place]]
 ) -> tuple[bytes, bytes] | None:
     """The hierarchy and path of a cgroup that holds the container and nobody else."""
-    for cgroup in wanted.cgroups:
+    for cgroup in wanted.cgroups.items():
         if cgroup[1] == b"/" or _is_in(ours, cgroup):
             continue
         strangers = (
@@ -150,7 +191,8 @@ def _own_cgroup(
 
 def _is_in(place: _Place, cgroup: tuple[bytes, bytes]) -> bool:
     hierarchy, path = cgroup
-    return any(h == hierarchy and is_beneath(p, path) for h, p in place.cgroups)
+    there = place.cgroups.get(hierarchy)
+    return there is not None and is_beneath(there, path)
 
 
 def _by_pid_ns(wanted: _Place, ours: _Place, *, has_cgroup: bool) -> Callable[[_Place], bool]:

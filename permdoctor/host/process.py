@@ -137,12 +137,12 @@ class Proc:
                 continue
         return ""
 
-    def cgroups(self) -> tuple[tuple[bytes, bytes], ...]:
-        """(hierarchy, path) of each line of /proc/PID/cgroup; the v2 hierarchy is ``b""``."""
+    def cgroups(self) -> dict[bytes, bytes]:
+        """The path in each hierarchy of /proc/PID/cgroup; the v2 hierarchy is ``b""``."""
         return parse_cgroups(self.read("cgroup"))
 
 
-def parse_cgroups(text: bytes) -> tuple[tuple[bytes, bytes], ...]:
+def parse_cgroups(text: bytes) -> dict[bytes, bytes]:
     """/proc/PID/cgroup, as :meth:`Proc.cgroups` gives it."""
     lines = (line.split(b":", 2) for line in text.splitlines())
-    return tuple((f[1], f[2]) for f in lines if len(f) == 3)
+    return {f[1]: f[2] for f in lines if len(f) == 3}

@@ -10,7 +10,7 @@ import os
 
 from permdoctor.errors import CannotCheckError
 from permdoctor.host import syscalls
-from permdoctor.host.members import Census, census, processes_of, with_other_mounts
+from permdoctor.host.members import Census, processes_of, with_other_mounts
 from permdoctor.host.process import NotPermitted, Proc, ProcessGone
 from permdoctor.kernel.ids import INITIAL, INITIAL_INUM, IdMap, Kuid, UserNs
 from permdoctor.kernel.mountinfo import MountInfo, parse_mountinfo
@@ -22,7 +22,6 @@ __all__ = [
     "NotPermitted",
     "Proc",
     "ProcessGone",
-    "census",
     "processes_of",
     "read_attr",
     "read_mountinfo",

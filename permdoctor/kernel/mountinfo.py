@@ -10,6 +10,8 @@ import re
 
 from msgspec import Struct
 
+from permdoctor.kernel.numbers import number
+
 DELETED = b"//deleted"
 
 
@@ -72,10 +74,10 @@ def _parse_line(line: bytes) -> MountInfo | None:
     try:
         major, minor = fields[2].split(b":")
         return MountInfo(
-            id=int(fields[0]),
-            parent=int(fields[1]),
-            major=int(major),
-            minor=int(minor),
+            id=number(fields[0]),
+            parent=number(fields[1]),
+            major=number(major),
+            minor=number(minor),
             root=unescape(fields[3]),
             mountpoint=unescape(fields[4]),
             options=tuple(fields[5].split(b",")),
@@ -86,6 +88,9 @@ def _parse_line(line: bytes) -> MountInfo | None:
         )
     except ValueError:
         return None
+
+
+_SLASH = ord("/")
 
 
 def is_beneath(path: bytes, top: bytes) -> bool:
@@ -100,7 +105,8 @@ def governing(mounts: tuple[MountInfo, ...], path: bytes) -> MountInfo | None:
     Not simply the deepest mountpoint: a mount on ``/a`` covers what was mounted on ``/a/b`` before.
     """
     ids = {m.id for m in mounts}
-    on_the_way = [m for m in mounts if is_beneath(path, m.mountpoint)]
+    way = {b"/", path, *(path[:i] for i, c in enumerate(path) if c == _SLASH)}
+    on_the_way = [m for m in mounts if m.mountpoint in way]
     tops = [m for m in on_the_way if m.parent not in ids or m.parent == m.id]
     at = max(reversed(tops), key=lambda m: len(m.mountpoint), default=None)
     passed: set[int] = set()

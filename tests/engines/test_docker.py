@@ -162,6 +162,9 @@ def test_containers_using(docker: DockerEngine, dockerd: Engine, lab: Lab) -> No
             ("same", [(b"/d", True)]),
         ]
         assert docker.containers_using(set()) == ()
+        made.append(dockerd.create("-v", f"{top}/a:/d", name="since"))
+        for age, known in ((60.0, 2), (0.0, 3)):
+            assert len(docker.containers_using({os.fsencode(top / "a")}, max_age=age)) == known
     finally:
         for box in made:
             box.rm()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from permdoctor.errors import CannotCheckError
-from permdoctor.host import procfs
+from permdoctor.host import members, procfs
 from permdoctor.host.process import Proc
 from permdoctor.kernel.caps import Cap
 from permdoctor.kernel.ids import INITIAL, Extent
@@ -156,12 +156,12 @@ def test_members_by_pid_namespace(box: Path) -> None:
         cell(box, pid_ns=True, inside=lambda: forking(3)) as pid,
         cell(box, pid_ns=True, inside=lambda: forking(2)) as other,
     ):
-        members = procfs.processes_of(pid)
+        found = procfs.processes_of(pid)
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        assert members == tuple(sorted([pid, *map(int, children)]))
-        assert len(members) == 4
+        assert found == tuple(sorted([pid, *map(int, children)]))
+        assert len(found) == 4
         assert len(procfs.processes_of(other)) == 3
-        assert os.getpid() not in members
+        assert os.getpid() not in found
 
 
 def test_a_process_of_the_host_is_alone() -> None:
@@ -171,6 +171,56 @@ def test_a_process_of_the_host_is_alone() -> None:
     finally:
         process.kill()
         process.wait()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_a_census_believes_who_stayed_and_reads_who_is_new(
+    box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    clock, place_of = Clock(), members._place_of
+
+    def counted(pid: int, cgroups: dict[bytes, dict[bytes, bytes]]) -> members._Place | None:
+        read.append(pid)
+        return place_of(pid, cgroups)
+
+    def taken(at: float) -> bool:
+        """Whether we ourselves were read again."""
+        clock.now = at
+        read.clear()
+        census.take()
+        return os.getpid() in read
+
+    monkeypatch.setattr(members, "_place_of", counted)
+    monkeypatch.setattr(members, "time", clock)
+    census = procfs.Census()
+    assert [taken(at) for at in (100.0, 100.9, 101.1, 101.2, 111.0)] == [True] * 3 + [False] * 2
+    with cell(box, pid_ns=True, inside=lambda: forking(1)) as pid:
+        clock.now = 111.05
+        found = procfs.processes_of(pid, census.take())
+        child = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+        assert found == tuple(sorted([pid, child]))
+    assert taken(111.2)
+
+
+def test_what_a_census_believes_is_read_again_before_it_counts(box: Path) -> None:
+    host = sleeper()
+    try:
+        with cell(box, pid_ns=True, inside=lambda: forking(1)) as pid:
+            places = dict(procfs.Census().take())
+            places[host.pid] = places[pid]  # the number of one that was in the container
+            assert host.pid not in procfs.processes_of(pid, tuple(places.items()))
+            assert len(procfs.processes_of(pid, tuple(places.items()))) == 2
+    finally:
+        host.kill()
+        host.wait()
 
 
 def own_cgroup(name: str) -> Path | None:

@@ -14,6 +14,7 @@ from msgspec import Struct
 from permdoctor.container.container import EngineInfo
 from permdoctor.container.users import PredictionError
 from permdoctor.kernel.ids import INITIAL, Extent, IdMap, Kuid, UserNs
+from permdoctor.kernel.text import printable
 
 PREDICTED_INUM: Final = 0
 """``UserNs.inum`` of a namespace that does not exist yet."""
@@ -70,7 +71,7 @@ def predicted_userns(
         return INITIAL
     if engine.remapped_root is None or userns_mode not in ("", "private"):
         raise PredictionError(
-            f"the id map of --userns={userns_mode} is not known before the container runs",
+            f"the id map of --userns={printable(userns_mode)} is not known before it runs",
             hint="start it and check again",
         )
     uid, gid = engine.remapped_root
@@ -112,7 +113,7 @@ def _rootless(engine: EngineInfo, mode: str, subids: SubIds) -> UserNs:
     if mode == "keep-id":
         return _namespace(_keep_id(own_uids, uid), _keep_id(own_gids, gid), owner=uid)
     raise PredictionError(
-        f"the id map of --userns={mode} is not known before the container runs",
+        f"the id map of --userns={printable(mode)} is not known before it runs",
         hint="start it and check again",
     )
 

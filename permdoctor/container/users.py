@@ -23,7 +23,8 @@ MAX_ID: Final = (1 << 31) - 1
 MAX_BYTES: Final = 1 << 20
 """How much of a passwd or group is looked at."""
 
-_INTEGER = re.compile(rb"[+-]?[0-9]{1,19}\Z")
+_INTEGER = re.compile(rb"[+-]?[0-9]+\Z")
+_MAX_INT: Final = (1 << 63) - 1
 
 
 class PredictionError(CannotCheckError):
@@ -160,12 +161,17 @@ def _lines(text: bytes) -> list[bytes]:
 
 
 def _number(arg: bytes) -> int | None:
-    """``strconv.Atoi``: no blanks, no underscores."""
-    return int(arg) if _INTEGER.match(arg) else None
+    """``strconv.Atoi``: no blanks, no underscores; ``None`` for what does not fit, too."""
+    found = _int(arg)
+    return found if _INTEGER.match(arg) and abs(found) < _MAX_INT else None
 
 
 def _int(field_: bytes) -> int:
-    return _number(field_) or 0
+    """What Atoi gives beside its error: the nearest one for what does not fit, 0 for no number."""
+    if not _INTEGER.match(field_):
+        return 0
+    size = min(int(field_.lstrip(b"+-0")[:20] or b"0"), _MAX_INT)
+    return -size if field_.startswith(b"-") else size
 
 
 def _valid(number: int) -> int:

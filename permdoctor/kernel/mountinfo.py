@@ -91,6 +91,8 @@ def _parse_line(line: bytes) -> MountInfo | None:
 
 
 _SLASH = ord("/")
+_PATH_MAX = 4096
+"""A mount's root may be longer: then not each of its beginnings is made."""
 
 
 def is_beneath(path: bytes, top: bytes) -> bool:
@@ -105,8 +107,7 @@ def governing(mounts: tuple[MountInfo, ...], path: bytes) -> MountInfo | None:
     Not simply the deepest mountpoint: a mount on ``/a`` covers what was mounted on ``/a/b`` before.
     """
     ids = {m.id for m in mounts}
-    way = {b"/", path, *(path[:i] for i, c in enumerate(path) if c == _SLASH)}
-    on_the_way = [m for m in mounts if m.mountpoint in way]
+    on_the_way = _on_the_way(mounts, path)
     tops = [m for m in on_the_way if m.parent not in ids or m.parent == m.id]
     at = max(reversed(tops), key=lambda m: len(m.mountpoint), default=None)
     passed: set[int] = set()
@@ -117,6 +118,13 @@ def governing(mounts: tuple[MountInfo, ...], path: bytes) -> MountInfo | None:
             return at
         at = min(reversed(children), key=lambda m: len(m.mountpoint))
     return None
+
+
+def _on_the_way(mounts: tuple[MountInfo, ...], path: bytes) -> list[MountInfo]:
+    if len(path) > _PATH_MAX:
+        return [m for m in mounts if is_beneath(path, m.mountpoint)]
+    way = {b"/", path, *(path[:i] for i, c in enumerate(path) if c == _SLASH)}
+    return [m for m in mounts if m.mountpoint in way]
 
 
 def host_paths(

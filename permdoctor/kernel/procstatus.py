@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from permdoctor.kernel.caps import Cap, parse_caps
 from permdoctor.kernel.ids import Extent, IdMap, Kgid, Kuid
+from permdoctor.kernel.numbers import MAX_U32, number
 
 
 class ProcStatus(Struct, frozen=True, kw_only=True):
@@ -47,20 +48,26 @@ def parse_status(text: bytes) -> ProcStatus:
         return ProcStatus(
             comm=_unescape_comm(fields[b"Name"]),
             state=fields[b"State"][:1].decode("ascii", "replace"),
-            ppid=int(fields[b"PPid"]),
-            ruid=Kuid(int(uids[0])),
-            fsuid=Kuid(int(uids[3])),
-            fsgid=Kgid(int(gids[3])),
-            groups=frozenset(Kgid(int(g)) for g in fields[b"Groups"].split()),
+            ppid=number(fields[b"PPid"]),
+            ruid=Kuid(number(uids[0])),
+            fsuid=Kuid(number(uids[3])),
+            fsgid=Kgid(number(gids[3])),
+            groups=frozenset(Kgid(number(g)) for g in fields[b"Groups"].split()),
             effective=parse_caps(fields[b"CapEff"].decode("ascii")),
             bounding=parse_caps(fields[b"CapBnd"].decode("ascii")),
-            umask=int(umask, 8) if umask else None,
+            umask=_octal(umask) if umask else None,
             no_new_privs=fields.get(b"NoNewPrivs") == b"1",
-            seccomp=int(fields.get(b"Seccomp", b"0")),
-            nspid=tuple(int(p) for p in fields.get(b"NSpid", b"").split()),
+            seccomp=number(fields.get(b"Seccomp", b"0")),
+            nspid=tuple(number(p) for p in fields.get(b"NSpid", b"").split()),
         )
     except (KeyError, IndexError, UnicodeDecodeError) as e:
         raise ValueError(f"incomplete status: {e}") from e
+
+
+def _octal(mask: bytes) -> int:
+    if not re.fullmatch(b"[0-7]{1,5}", mask):
+        raise ValueError(f"invalid umask: {mask[:40]!r}")
+    return int(mask, 8) & 0o777
 
 
 _ESCAPED = re.compile(rb"\\([n\\])")
@@ -75,6 +82,8 @@ def parse_id_map(text: bytes) -> IdMap:
     """The extents of a map file.  Raises ``ValueError`` on anything but lines of three numbers."""
     extents = []
     for line in text.splitlines():
-        inside, outside, count = (int(n) for n in line.split())
+        inside, outside, count = (number(n) for n in line.split())
+        if max(inside, outside) + count > MAX_U32 + 1:
+            raise ValueError(f"ids {inside} {outside} {count} end after the last one")
         extents.append(Extent(inside=inside, outside=outside, count=count))
     return IdMap(tuple(extents))

@@ -1,0 +1,10 @@
+"""Who is fed: every parser of something that another one wrote."""
+
+from __future__ import annotations
+
+from tests.fuzz.run import Target
+from tests.fuzz.targets import accounts, proc, xattrs
+
+TARGETS: dict[str, Target] = {
+    t.name: t for module in (proc, accounts, xattrs) for t in module.TARGETS
+}

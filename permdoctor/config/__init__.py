@@ -6,7 +6,18 @@ what is said of mistakes; ``show.py`` and ``schema.py`` are the ways back.  Opti
 line win over the files; that is the commands' business.
 """
 
-from permdoctor.config.files import DEFAULT_DIR, VARIABLE, Loaded, from_toml, load, read
+from permdoctor.config.files import (
+    DEFAULT_DIR,
+    SUFFIX,
+    VARIABLE,
+    Loaded,
+    Places,
+    changed,
+    from_toml,
+    load,
+    places,
+    read,
+)
 from permdoctor.config.sinks import (
     Alertmanager,
     Alerts,
@@ -33,6 +44,7 @@ from permdoctor.config.tables import (
 
 __all__ = [
     "DEFAULT_DIR",
+    "SUFFIX",
     "VARIABLE",
     "Alertmanager",
     "Alerts",
@@ -49,12 +61,15 @@ __all__ = [
     "Metrics",
     "NeedRule",
     "PagerDuty",
+    "Places",
     "Repair",
     "Service",
     "Sink",
     "Unasked",
     "Webhook",
+    "changed",
     "from_toml",
     "load",
+    "places",
     "read",
 ]

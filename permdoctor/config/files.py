@@ -32,6 +32,7 @@ VARIABLE: Final = "PERMDOCTOR_CONFIG"
 MAX_BYTES: Final = 1 << 20
 MAX_FILES: Final = 256
 
+_WHAT = {True: "new", False: "removed"}
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 _AT_LINE = re.compile(r" \(at line (\d+), column \d+\)$")
 
@@ -77,6 +78,37 @@ def read(named: str | None, environ: Mapping[str, str]) -> Loaded:
         raise together(errors)
     place = place or DEFAULT_DIR
     return Loaded(config=_together(sources), place=place, sources=tuple(sources))
+
+
+class Places(Struct, frozen=True, kw_only=True):
+    """Where a change would make another configuration: ``files``, which need not be there, and
+    every file of ``directories`` whose name ends in ``SUFFIX``.  Absolute paths.
+    """
+
+    files: tuple[str, ...]
+    directories: tuple[str, ...] = ()
+
+
+def places(loaded: Loaded) -> Places:
+    """What :func:`read` looked at, and what symlinks there lead to."""
+    place = os.path.abspath(loaded.place)
+    read = [os.path.abspath(s.file) for s in loaded.sources]
+    real = [os.path.realpath(file) for file in read]
+    if place in read:
+        return Places(files=tuple(dict.fromkeys((place, *real))))
+    main, drop_ins = os.path.join(place, MAIN), os.path.join(place, DROP_INS)
+    linked = (r for file, r in zip(read, real, strict=True) if r != file)
+    return Places(files=tuple(dict.fromkeys((main, *linked))), directories=(drop_ins,))
+
+
+def changed(old: Loaded, new: Loaded) -> tuple[str, ...]:
+    """The files that say something else, in words."""
+    before, after = ({s.file: s.text for s in loaded.sources} for loaded in (old, new))
+    return tuple(
+        file if file in before and file in after else f"{file} ({_WHAT[file in after]})"
+        for file in dict.fromkeys((*before, *after))
+        if before.get(file) != after.get(file)
+    )
 
 
 def from_toml(text: str, file: str) -> Config:

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from permdoctor.alerts.sink import Sink, sinks_of
-from permdoctor.config import Config, Loaded, read
+from permdoctor.config import Config, Loaded, changed, places, read
 from permdoctor.daemon import log
 from permdoctor.daemon.dispatch import AHEAD, Dispatch, Worker
 from permdoctor.daemon.events import Reloaded, Restored, Swept
@@ -136,7 +136,7 @@ class _Service:
         for engine in dict.fromkeys(a.problem.engine for a in firing):
             if not parts.watches(engine):
                 self._loop.take([Swept(engine=engine, containers=())])
-        parts.watch.configuration(self._files())
+        parts.watch.configuration(places(self._loaded))
         log.logger().info(
             "permdoctor serves",
             engines=", ".join(e.url for e in endpoints),
@@ -200,9 +200,6 @@ class _Service:
             waiting=box.waiting(),
         )
 
-    def _files(self) -> tuple[bytes, ...]:
-        return tuple(os.fsencode(os.path.abspath(s.file)) for s in self._loaded.sources)
-
     # -- what comes --------------------------------------------------------------------------
 
     def _listen_to(self, fd: int, who: object) -> None:
@@ -257,11 +254,15 @@ class _Service:
                 log.logger().warning("the changed configuration is wrong", why=message, hint=hint)
             return
         if new.config != self._loaded.config:
-            log.logger().info("the configuration has changed", hint="SIGHUP puts it into force")
+            log.logger().info(
+                "the configuration has changed",
+                files=", ".join(changed(self._loaded, new)),
+                hint="SIGHUP puts it into force",
+            )
 
     def _reload(self) -> None:
         """All of it, or nothing."""
-        parts = self._parts
+        parts, before = self._parts, self._loaded
         parts.notifier.reloading()
         try:
             self._take_over(read(self._file, self._environ))
@@ -271,7 +272,11 @@ class _Service:
                 log.logger().error("configuration not reloaded", why=message, hint=hint)
         else:
             self._config_error = ""
-            log.logger().info("configuration reloaded", config=self._loaded.place)
+            log.logger().info(
+                "configuration reloaded",
+                config=self._loaded.place,
+                changed=", ".join(changed(before, self._loaded)) or "nothing",
+            )
         if parts.metrics is not None:
             parts.metrics.reloaded(not self._config_error, time.time())
         parts.notifier.ready("configuration not reloaded" if self._config_error else "reloaded")
@@ -295,7 +300,7 @@ class _Service:
             raise
         self._sinks, self._loaded = sinks, new
         parts.connect(endpoints)
-        parts.watch.configuration(self._files())
+        parts.watch.configuration(places(self._loaded))
 
     def _enforce(self, config: Config) -> None:
         """Before the sinks change: a new one is not told of what is over by the new rules."""

@@ -7,10 +7,12 @@ is found by the checks that come round; one warning says so.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Final
 
+from permdoctor.config import SUFFIX, Places
 from permdoctor.daemon.channel import Channel, Closed
 from permdoctor.daemon.events import Changed, Event, MapsChanged
 from permdoctor.daemon.nursery import WATCHER, Child, Nursery
@@ -20,7 +22,7 @@ from permdoctor.kernel.text import printable
 
 PATIENCE: Final = 10.0
 _AGAIN: Final = 600.0
-"""Seconds until a root is tried again that did not answer."""
+"""Seconds until it is tried again what did not answer, or had no room."""
 
 _RESTART: Final = 5.0
 _SEND_SECONDS: Final = 2.0
@@ -28,11 +30,14 @@ _SEND_SECONDS: Final = 2.0
 MAPS: Final = (b"/etc/subuid", b"/etc/subgid", b"/etc/docker/daemon.json")
 """Who is whom."""
 
+CONFIGURATION: Final = b"the configuration"
+"""What has changed, where it does not matter which file."""
+
 Say = Callable[[str, str, dict[str, object]], None]
 
 
 class Watch:
-    """The service's side; one thread, the loop's.  ``configuration`` are its files."""
+    """The service's side; one thread, the loop's."""
 
     def __init__(
         self,
@@ -45,7 +50,8 @@ class Watch:
         self._nursery, self._most, self._say = nursery, most, say
         self._watch, self._forget = watch, forget
         self._roots: tuple[bytes, ...] = ()
-        self._configuration: frozenset[bytes] = frozenset()
+        self._files: tuple[bytes, ...] = ()
+        self._directories: tuple[tuple[bytes, bytes], ...] = ()
         self._child: Child | None = None
         self._channel: Channel[Noticed] | None = None
         self._deadline: float | None = None
@@ -53,6 +59,7 @@ class Watch:
         self._about = b""
         self._dead: dict[bytes, float] = {}
         self._warned = False
+        self._unseen = True
         self.watched = 0
         self.fallback = False
         """Whether something can only be found by checks that come round."""
@@ -60,8 +67,10 @@ class Watch:
     def resize(self, most: int) -> None:
         self._most = most
 
-    def configuration(self, files: tuple[bytes, ...]) -> None:
-        self._configuration = frozenset(files)
+    def configuration(self, at: Places) -> None:
+        """Where the configuration is."""
+        self._files = tuple(map(os.fsencode, at.files))
+        self._directories = tuple((os.fsencode(d), SUFFIX.encode()) for d in at.directories)
         self._ask()
 
     def want(self, roots: tuple[bytes, ...]) -> None:
@@ -70,7 +79,7 @@ class Watch:
         self._ask()
 
     def answered(self) -> list[Event | bytes]:
-        """What has changed; a path alone is one of the configuration."""
+        """What has changed; bytes alone mean the configuration."""
         assert self._channel is not None
         try:
             noticed = self._channel.received()
@@ -108,8 +117,13 @@ class Watch:
         try:
             channel = self._channel or self._hire()
             roots = tuple(r for r in self._roots if r not in self._dead)
-            files = (*MAPS, *sorted(self._configuration))
-            channel.send(Wanted(roots=roots, files=files, most=self._most), _SEND_SECONDS)
+            wanted = Wanted(
+                roots=roots,
+                files=(*MAPS, *self._files),
+                directories=self._directories,
+                most=self._most,
+            )
+            channel.send(wanted, _SEND_SECONDS)
         except Closed:
             self._lost("it does not listen")
             return
@@ -125,10 +139,11 @@ class Watch:
         return self._channel
 
     def _lost(self, why: str) -> None:
-        """Another one begins in a moment."""
+        """Another one begins in a moment; what changes until it watches nobody sees."""
         self._say("debug", "the watching process is replaced", {"why": why})
         self.close()
         self.watched = 0
+        self._unseen = True
         self._again = time.monotonic() + _RESTART
 
     def _heard(self, noticed: Noticed) -> list[Event | bytes]:
@@ -138,20 +153,27 @@ class Watch:
             return []
         if noticed.done:
             self._done(noticed)
-            return []
+            unseen, self._unseen = self._unseen, False
+            return self._everything() if unseen else []
         if noticed.overflow:
-            return [Changed(path=root) for root in self._roots]
+            return self._everything()
         if not noticed.file:
             return [Changed(path=noticed.changed)]
-        if noticed.changed in self._configuration:
-            return [noticed.changed]
-        return [MapsChanged(path=noticed.changed)]
+        if noticed.changed in MAPS:
+            return [MapsChanged(path=noticed.changed)]
+        return [noticed.changed]
+
+    def _everything(self) -> list[Event | bytes]:
+        """What may have changed when it is not known what has."""
+        return [CONFIGURATION, *(Changed(path=root) for root in self._roots)]
 
     def _done(self, noticed: Noticed) -> None:
         self._deadline, self._about = None, b""
         self.watched = noticed.watched
         left_out = noticed.left_out + len(self._dead)
         self.fallback = bool(left_out)
+        if noticed.left_out:
+            self._again = time.monotonic() + _AGAIN
         if noticed.left_out and not self._warned:
             self._say(
                 "warning",

@@ -1,0 +1,246 @@
+"""The process that watches: what it notices, and where it does not let itself be led."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from permdoctor.daemon.channel import Channel, Closed
+from permdoctor.daemon.watching import Noticed, Wanted, watching
+from tests.lab.needs import MissingError, need_root, need_tools
+
+HIDDEN = """\
+mount -t tmpfs tmpfs {hidden}
+exec {python} -c '
+import socket
+from permdoctor.daemon.channel import Closed
+from permdoctor.daemon.watching import watching
+from permdoctor.host import machine
+machine.FIRST = {first}
+try:
+    watching(socket.socket(fileno={fd}))
+except Closed:
+    pass
+'
+"""
+
+
+class Watching:
+    """The service's end."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.channel: Channel[Noticed] = Channel(sock, Noticed)
+        self.heard: list[Noticed] = []
+
+    def want(self, *roots: Path, files: tuple[Path, ...] = (), within: Path | None = None) -> None:
+        """All of it is looked at when this returns."""
+        wanted = Wanted(
+            roots=tuple(map(os.fsencode, roots)),
+            files=tuple(map(os.fsencode, files)),
+            directories=() if within is None else ((os.fsencode(within), b".toml"),),
+        )
+        self.channel.send(wanted, 5)
+        self.until(lambda n: n.done)
+
+    def until(self, what: Callable[[Noticed], bool], seconds: float = 10.0) -> Noticed:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for noticed in self.channel.received():
+                self.heard.append(noticed)
+            for noticed in self.heard:
+                if what(noticed):
+                    self.heard.remove(noticed)
+                    return noticed
+            time.sleep(0.01)
+        raise AssertionError(f"not within {seconds:g} s: {self.heard}")
+
+    def notices(self, path: Path) -> bool:
+        return self.until(lambda n: n.changed == os.fsencode(path)).changed != b""
+
+    def quiet(self, seconds: float = 0.2) -> bool:
+        """Nothing more is noticed."""
+        time.sleep(seconds)
+        self.heard += self.channel.received()
+        changed = [n for n in self.heard if n.changed]
+        self.heard.clear()
+        return not changed
+
+
+@pytest.fixture
+def watch() -> Iterator[Watching]:
+    ours, theirs = socket.socketpair()
+    thread = threading.Thread(target=_serve, args=(theirs,))
+    thread.start()
+    yield Watching(ours)
+    ours.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    theirs.close()
+
+
+def _serve(sock: socket.socket) -> None:
+    try:
+        watching(sock)
+    except Closed:
+        return
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A mount's root with a directory in it, as real paths."""
+    (tmp_path / "tree/below").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    return tmp_path.resolve() / "tree"
+
+
+# --- roots ---
+
+
+def test_what_is_dropped_into_a_tree(watch: Watching, tree: Path) -> None:
+    watch.want(tree)
+    for place in (tree / "x", tree / "below/x", tree / "new"):
+        place.mkdir()
+        assert watch.notices(tree)
+        assert watch.quiet()
+    (tree / "new/x").touch()  # a directory that came later
+    assert watch.notices(tree)
+
+
+def test_a_tree_that_is_made_again(watch: Watching, tree: Path) -> None:
+    """It has the same name, and is another one."""
+    watch.want(tree)
+    shutil.rmtree(tree)
+    assert watch.notices(tree)
+    tree.mkdir()
+    assert watch.notices(tree)
+    watch.quiet(0)
+    (tree / "x").touch()
+    assert watch.notices(tree)
+
+
+def test_a_file_is_a_root(watch: Watching, tree: Path) -> None:
+    file = tree / "file"
+    file.touch()
+    watch.want(file)
+    file.chmod(0o600)
+    assert watch.notices(file)
+
+
+LEADS = [
+    pytest.param("tree/below", "tree/below/x", id="in the tree"),
+    pytest.param("tree", "tree/below", id="the root itself"),
+    pytest.param("tree", "tree/below/x", id="above the root"),
+]
+
+
+@pytest.mark.parametrize(("link", "root"), LEADS)
+def test_a_symlink_leads_nowhere(watch: Watching, tree: Path, link: str, root: str) -> None:
+    base = tree.parent
+    (base / "elsewhere/below/x").mkdir(parents=True)
+    (base / "elsewhere/x").mkdir()
+    shutil.rmtree(base / link)
+    (base / link).symlink_to(base / "elsewhere")
+    watch.want(base / root)
+    for place in ("below/x/file", "x/file", "below/file", "file"):
+        (base / "elsewhere" / place).touch()
+    assert watch.quiet()
+
+
+def test_a_symlink_that_comes_later_leads_nowhere(watch: Watching, tree: Path) -> None:
+    """In the tree, and in the place of the tree."""
+    elsewhere = tree.parent / "elsewhere"
+    (elsewhere / "below").mkdir()
+    watch.want(tree)
+    (tree / "link").symlink_to(elsewhere)
+    (tree / "below").rename(tree / "old")
+    (tree / "below").symlink_to(elsewhere / "below")
+    assert watch.notices(tree)
+    watch.quiet()
+    (elsewhere / "x").touch()
+    (elsewhere / "below/x").touch()
+    assert watch.quiet()
+    tree.rename(tree.parent / "moved")
+    tree.symlink_to(elsewhere)
+    refused = watch.until(lambda n: n.done)
+    assert (refused.left_out, refused.why) == (1, "a symlink is on the way")
+    watch.quiet()
+    (elsewhere / "y").touch()
+    assert watch.quiet()
+
+
+def test_what_our_own_mounts_hide(tree: Path) -> None:
+    """A container's absolute symlink leads neither into them nor out of the tree."""
+    try:
+        need_root()
+        need_tools("unshare", "mount")
+    except MissingError as e:
+        pytest.skip(str(e))
+    (tree / "out").symlink_to("/")
+    elsewhere = tree.parent / "elsewhere"
+    (tree / "below/gone").symlink_to(elsewhere)
+    ours, theirs = socket.socketpair()
+    script = HIDDEN.format(
+        hidden=tree.parent, python=sys.executable, fd=theirs.fileno(), first=os.getpid()
+    )
+    process = subprocess.Popen(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script],
+        pass_fds=[theirs.fileno()],
+    )
+    theirs.close()
+    try:
+        watch = Watching(ours)
+        watch.want(tree, tree / "out/etc", tree / "below/gone")
+        (tree / "below/x").touch()
+        assert watch.notices(tree)
+        (elsewhere / "x").touch()
+        assert watch.quiet()
+    finally:
+        ours.close()
+        assert process.wait(10) == 0
+
+
+# --- the configuration ---
+
+
+def test_files_that_come_and_go(watch: Watching, tmp_path: Path) -> None:
+    """Nothing is there at the beginning, not even the directory."""
+    place, file, within = (tmp_path / p for p in ("pd", "pd/config.toml", "pd/conf.d"))
+    watch.want(files=(file,), within=within)
+    place.mkdir()
+    assert watch.notices(file)
+    assert watch.notices(within)
+    within.mkdir()
+    assert watch.notices(within)
+    assert watch.quiet()
+    for path, said in ((file, file), (within / "a.toml", within)):
+        path.write_text("a")
+        assert watch.notices(said)
+        watch.quiet()
+        aside = path.with_suffix(".new")
+        aside.write_text("b")
+        assert watch.quiet(), "not ours yet"
+        aside.rename(path)
+        assert watch.notices(said)
+        assert watch.quiet()
+        path.unlink()
+        assert watch.notices(said)
+        path.write_text("c")
+        assert watch.notices(said)
+        watch.quiet()
+    shutil.rmtree(place)
+    assert watch.notices(within)
+    watch.quiet()
+    within.mkdir(parents=True)
+    assert watch.notices(within)
+    watch.quiet()
+    (within / "b.toml").touch()
+    assert watch.notices(within)

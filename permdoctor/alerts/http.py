@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 from msgspec import Struct
 
@@ -32,6 +32,9 @@ MAX_BODY: Final = 4 << 10
 """How much is read of an answer's head, and of what an error has to say."""
 
 _EXCERPT: Final = 200
+_SEGMENT: Final = 8
+"""Characters of a path's segment that may be a key; shorter ones are words."""
+
 _BODY_SECONDS: Final = 2.0
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r|$)")
 _SAFE: Final = "!#$%&'()*+,/:;=?@[]~"
@@ -56,6 +59,25 @@ class Url(Struct, frozen=True, kw_only=True):
     def shown(self) -> str:
         """For errors and logs: without path and query."""
         return f"http{'s' if self.secure else ''}://{self.authority}"
+
+    @property
+    def keys(self) -> tuple[Secret, ...]:
+        """What an answer must not repeat into a log: path and query, whole and in their parts, as
+        they are sent and as a receiver decodes them.  The longest first.
+        """
+        path, _, query = self.target.reveal().partition("?")
+        values = [value for _, value in parse_qsl(query, errors="replace")]
+        words = [
+            *(word for word in (self.target.reveal(), path, query) if word.strip("/")),
+            *(segment for segment in path.split("/") if len(segment) >= _SEGMENT),
+            *(
+                form
+                for value in values
+                for form in (value, quote(value, safe=""), quote_plus(value))
+            ),
+        ]
+        forms = {form for word in words for form in (word, unquote(word, errors="replace"))}
+        return tuple(Secret(form) for form in sorted(forms, key=len, reverse=True))
 
     @property
     def authority(self) -> str:
@@ -131,10 +153,13 @@ def post(
 def must_accept(
     answer: Answer, url: Url, secrets: Iterable[Secret] = (), *, only: int | None = None
 ) -> None:
-    """Nothing for 2xx (or for ``only`` that status), else the error that the answer is."""
+    """Nothing for 2xx (or for ``only`` that status), else the error that the answer is, without
+    the secrets that it may repeat: the URL's own are among them.
+    """
     if answer.status == only or (only is None and 200 <= answer.status < 300):
         return
-    says = hide(printable(answer.body.decode("utf-8", "replace").strip()), secrets)[:_EXCERPT]
+    body = printable(answer.body.decode("utf-8", "replace").strip())
+    says = hide(body, (*secrets, *url.keys))[:_EXCERPT]
     text = f"{url.shown}: HTTP status {answer.status}" + (f": {says}" if says else "")
     if 300 <= answer.status < 400:
         raise RetryError(f"{text} (redirects are not followed: give the right URL)")

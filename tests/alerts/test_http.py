@@ -52,6 +52,33 @@ def test_only_one_status_counts() -> None:
         tell(receiver.url, only=202)
 
 
+KEYS = "/services/T0AAAAAAA/B0/xoxKEYxKEYx%2Bx?sig=aQ%3D%3DaQ&v=1&u=p%20w%20d"
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        pytest.param(f"Cannot POST {KEYS}", id="all of it"),
+        pytest.param("no route /services/T0AAAAAAA/B0/xoxKEYxKEYx%2Bx", id="the path"),
+        pytest.param("no route /services/T0AAAAAAA/B0/xoxKEYxKEYx+x", id="decoded"),
+        pytest.param(r"no \/services\/T0AAAAAAA\/B0\/xoxKEYxKEYx+x", id="in JSON"),
+        pytest.param("no hook xoxKEYxKEYx+x of T0AAAAAAA", id="segments"),
+        pytest.param("bad ?sig=aQ%3D%3DaQ&v=1&u=p%20w%20d", id="the query"),
+        pytest.param("bad sig aQ==aQ, aQ%3D%3DaQ", id="a value"),
+        pytest.param("bad sig=aQ==aQ&amp;u=p w d", id="in HTML"),
+        pytest.param("bad u p w d, p+w+d, p%20w%20d", id="with spaces"),
+    ],
+)
+def test_an_answer_that_repeats_the_url(says: str) -> None:
+    """The path of a chat's webhook is its key; errors go to the journal and to ``status``."""
+    with receiving(answer(404, body=says.encode())) as receiver, pytest.raises(RetryError) as error:
+        tell(receiver.url + KEYS)
+    shown = error.value.message
+    assert shown.startswith(f"{receiver.url}: HTTP status 404: ")
+    for key in ("KEY", "AAA", "aQ", "p w d", "p+w+d", "p%20w"):
+        assert key not in shown
+
+
 @pytest.mark.parametrize("status", [400, 405, 410, 413, 415, 422])
 def test_what_says_never(status: int) -> None:
     behave = answer(status, body=b"no\x1bt s3cr3t-key good")

@@ -58,6 +58,7 @@ class Store:
         self._quick = connect(file, synchronous="NORMAL")
         with self._writing(self._durable) as db:
             self.forgotten = self._forget_other_sinks(db)
+            room.forget_resolved(db, KEPT)
             for n, text in rows_of(db, "SELECT n, text FROM alert WHERE resolved = 0"):
                 self._deliver(db, n, alert := from_text(text), now)
                 self._deliver_again(db, n, alert, now)

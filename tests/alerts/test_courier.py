@@ -473,3 +473,17 @@ def test_the_file_does_not_grow(post: Make, monkeypatch: pytest.MonkeyPatch) -> 
         assert db.execute("SELECT count(*) FROM alert").fetchone()[0] <= 15
         assert db.execute("SELECT count(*) FROM delivery").fetchone()[0] <= 30
     assert len(sink.ids) == 120
+
+
+def test_the_file_does_not_grow_over_restarts(post: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them lives long enough to count to ``CLEANED``."""
+    monkeypatch.setattr(store, "KEPT", 10)
+    for number in range(30):
+        box = post(Taker(per_minute=10**6))
+        of = alert(1, started=alert().started + number)
+        box.tell(of, resolved(of))
+        box.run()
+        box.store.close()
+    with post(Taker()).store._reading() as db:
+        assert db.execute("SELECT count(*) FROM alert").fetchone()[0] <= 11
+        assert db.execute("SELECT count(*) FROM delivery").fetchone()[0] <= 22

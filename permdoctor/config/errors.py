@@ -82,7 +82,7 @@ def mistakes(value: Any, declared: Any, key: Key = ()) -> Iterator[Mistake]:
     try:
         msgspec.convert(value, declared)
     except msgspec.ValidationError as e:
-        yield Mistake(key=key, what=_said(str(e), value, declared))
+        yield Mistake(key=key, what=_said(str(e), value, declared), hint=_meant(value, declared))
 
 
 def _of_table(table: dict[str, Any], declared: type[Struct], key: Key) -> Iterator[Mistake]:
@@ -112,6 +112,12 @@ def _said(message: str, value: Any, declared: Any) -> str:
     if not what.startswith("Expected `"):
         return what
     return what.replace("Expected", "expected").replace("`object`", "a table").replace("`", "")
+
+
+def _meant(value: Any, declared: Any) -> str:
+    """The nearest of the values that there are."""
+    near = difflib.get_close_matches(value, _values(declared), 1) if isinstance(value, str) else ()
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def _values(declared: Any) -> tuple[str, ...]:

@@ -22,11 +22,13 @@ from permdoctor.config.values import (
     Interval,
     Listen,
     PathOrNone,
+    RemedyName,
     Seconds,
     ServiceWorkers,
     SeverityName,
     SomePaths,
     Text,
+    UnaskedRemedy,
     Window,
     Workers,
 )
@@ -70,7 +72,7 @@ class Unasked(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     container: str
-    remedy: str
+    remedy: UnaskedRemedy
     roots: SomePaths
     max_entries: Entries = 10_000
     window: Window = ""
@@ -102,7 +104,7 @@ class Repair(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     deny: tuple[AbsolutePath, ...] = ()
     max_entries: Entries = 5_000_000
     max_seconds: Seconds = 3600.0
-    remedies: tuple[str, ...] = ()
+    remedies: tuple[RemedyName, ...] = ()
     live: bool = False
     state: AbsolutePath = "/var/lib/permdoctor"
     per_hour: Amount = 6

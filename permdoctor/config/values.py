@@ -11,6 +11,25 @@ from msgspec import Meta
 
 SeverityName = Literal["error", "warning", "info"]
 
+UnaskedRemedy = Literal[
+    "acl-entries",
+    "acl-user",
+    "chmod-entries",
+    "chmod-group",
+    "chmod-others",
+    "chmod-owner",
+    "chown-directory",
+    "chown-entries",
+    "chown-file",
+    "chown-leftovers",
+    "default-acl",
+    "shared-group",
+]
+"""Those that permdoctor can do itself: the recipes of ``diagnosis/``, which a test holds to it."""
+
+RemedyName = Literal[UnaskedRemedy, "to-owner"]
+"""Also ``fix --path --to``."""
+
 Count = Annotated[int, Meta(ge=1)]
 Amount = Annotated[int, Meta(ge=0)]
 Entries = Annotated[int, Meta(ge=1)]

@@ -45,6 +45,7 @@ from permdoctor.config.schema import (
     uncommented,
 )
 from permdoctor.config.show import as_toml
+from permdoctor.config.values import RemedyName, UnaskedRemedy
 from permdoctor.container.needs import Need
 from permdoctor.errors import UsageError
 from tests.cli.process import ROOT, permdoctor
@@ -242,7 +243,7 @@ def test_everything() -> None:
         pytest.param(
             "[check]\nfail_on = 'eror'",
             "f:2: check.fail_on: expected one of error, warning, info",
-            None,
+            "did you mean error?",
             id="choice",
         ),
         pytest.param(
@@ -254,7 +255,7 @@ def test_everything() -> None:
         pytest.param(
             "[[need]]\nneed = 'owm'\npath = '/a'",
             "f:2: need[1].need: expected one of none, read, write, own",
-            None,
+            "did you mean own?",
             id="enumeration",
         ),
         pytest.param(
@@ -276,19 +277,32 @@ def test_everything() -> None:
             id="repair, unknown key",
         ),
         pytest.param(
-            "[[repair.unasked]]\ncontainer = '*'\nremedy = 'x'\nroots = []",
+            "[[repair.unasked]]\ncontainer = '*'\nremedy = 'chown-directry'\nroots = ['/']",
+            f"f:3: repair.unasked[1].remedy: expected one of {', '.join(get_args(UnaskedRemedy))}",
+            "did you mean chown-directory?",
+            id="unasked by an unknown remedy",
+        ),
+        pytest.param(
+            "[repair]\nremedies = ['acl-user', 'chmod-777']",
+            f"f:2: repair.remedies[2]: expected one of {', '.join(get_args(RemedyName))}",
+            "did you mean chmod-owner?",
+            id="an unknown remedy",
+        ),
+        pytest.param(
+            "[[repair.unasked]]\ncontainer = '*'\nremedy = 'acl-user'\nroots = []",
             "f:4: repair.unasked[1].roots: expected array of length >= 1",
             None,
             id="unasked nowhere",
         ),
         pytest.param(
-            "[[repair.unasked]]\ncontainer = '*'\nremedy = 'x'\nroots = ['/']\nwindow = '2-5'",
+            "[[repair.unasked]]\ncontainer = '*'\nremedy = 'acl-user'\nroots = ['/']\n"
+            "window = '2-5'",
             "f:5: repair.unasked[1].window: expected HH:MM-HH:MM",
             None,
             id="window",
         ),
         pytest.param(
-            "[[repair.unasked]]\ncontainer = '*'\nremedy = 'x'\nroots = ['/']\n"
+            "[[repair.unasked]]\ncontainer = '*'\nremedy = 'acl-user'\nroots = ['/']\n"
             "window = '02:00-02:00'",
             "f:1: repair.unasked[1]: window has no length: its end is its beginning",
             None,

@@ -138,7 +138,9 @@ REPAIR_LINES = [
             id="each once",
         ),
         pytest.param(
-            Config(repair=Repair(unasked=(Unasked(container="*", remedy="x", roots=("/a",)),))),
+            Config(
+                repair=Repair(unasked=(Unasked(container="*", remedy="acl-user", roots=("/a",)),))
+            ),
             [],
             id="unasked alone allows nothing",
         ),

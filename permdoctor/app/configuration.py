@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
 import grp
 import os
+import socket
 import stat
 import time
 from collections.abc import Iterator
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
+from permdoctor.alerts.address import is_loopback, refusal
 from permdoctor.config import Config
 from permdoctor.config.schema import EXAMPLE_FILE, shipped
+from permdoctor.config.sinks import Command
 from permdoctor.container.needs import clean_path
+from permdoctor.diagnosis.codes import CODES
 from permdoctor.errors import CannotCheckError, UsageError
 from permdoctor.kernel.mountinfo import is_beneath
 from permdoctor.kernel.text import printable
+from permdoctor.repair.policy import TREES
 
 DIR_MODE = 0o755
 FILE_MODE = 0o644
+RUNTIME = "/run/permdoctor"
 SECRETS = ("secret_file", "routing_key_file", "url_file")
 
 
@@ -25,10 +35,9 @@ def concerns(config: Config) -> Iterator[str]:
     yield from _roots(config)
     yield from _unasked(config)
     yield from _secrets(config)
-    now = time.time()
-    for number, rule in enumerate(config.ignore, 1):
-        if rule.until is not None and rule.until <= now:
-            yield f"ignore[{number}] has expired"
+    yield from _sinks(config)
+    yield from _ignored(config)
+    yield from _places(config)
     group = config.service.socket_group
     if group and not _is_group(group):
         yield f"service.socket_group: there is no group {printable(group)}"
@@ -58,7 +67,9 @@ def _roots(config: Config) -> Iterator[str]:
     for root in config.repair.roots:
         shown = printable(root)
         resolved = os.path.realpath(root)
-        if not os.path.isdir(root):
+        if any(is_beneath(clean_path(os.fsencode(root)), tree) for tree in TREES):
+            yield f"repair.roots: {shown} allows nothing: it is the host's own"
+        elif not os.path.isdir(root):
             yield f"repair.roots: {shown} is no directory"
         elif os.fsencode(resolved) != clean_path(os.fsencode(root)):
             yield f"repair.roots: {shown} allows nothing: its real path is {printable(resolved)}"
@@ -89,6 +100,52 @@ def _secrets(config: Config) -> Iterator[str]:
                 continue
             if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
                 yield f"{where} may be read or written by others: chmod 600"
+
+
+def _sinks(config: Config) -> Iterator[str]:
+    """Who can never be told."""
+    for sink in config.alerts.sinks:
+        if isinstance(sink, Command):
+            program = sink.argv[0]
+            if not (os.path.isfile(program) and os.access(program, os.X_OK)):
+                yield f"alerts: argv of {sink.name}: {printable(program)} is no program"
+        urls = (getattr(sink, "url", ""), *getattr(sink, "urls", ()))
+        for host in (urlsplit(url).hostname for url in urls if url):
+            if host and (why := _why_refused(host)):
+                yield f"alerts: url of {sink.name}: {printable(host)} is {why}"
+
+
+def _why_refused(host: str) -> str:
+    """An address in any form that inet_aton(3) takes; a name is looked up when somebody is told."""
+    with contextlib.suppress(OSError):
+        host = socket.inet_ntoa(socket.inet_aton(host))
+    try:
+        return refusal(str(ip_address(host)))
+    except ValueError:
+        return ""
+
+
+def _ignored(config: Config) -> Iterator[str]:
+    now = time.time()
+    for number, rule in enumerate(config.ignore, 1):
+        if rule.until is not None and rule.until <= now:
+            yield f"ignore[{number}] has expired"
+        if not any(fnmatch.fnmatchcase(code, rule.code) for code in CODES):
+            yield f"ignore[{number}]: no code is {printable(rule.code)}: permdoctor codes"
+
+
+def _places(config: Config) -> Iterator[str]:
+    """Where the service is to be asked.  Its own directory below /run systemd makes for it."""
+    for key, file in (
+        ("service.socket", config.service.socket),
+        ("metrics.textfile", config.metrics.textfile),
+    ):
+        directory = os.path.dirname(file)
+        if file and directory != RUNTIME and not os.path.isdir(directory):
+            yield f"{key}: {printable(directory)} is no directory"
+    address = config.metrics.address
+    if address is not None and not is_loopback(address[0]):
+        yield f"metrics.listen: {address[0]} is not loopback, and /metrics asks for no password"
 
 
 def _is_group(name: str) -> bool:

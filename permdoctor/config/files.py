@@ -2,8 +2,8 @@
 
 A directory (``/etc/permdoctor``, or one that is named) means ``config.toml`` and, after it, the
 files of ``conf.d`` that end in ``.toml``, in the order of their names.  A file that is named is the
-whole configuration.  What it says decides what is judged, which sockets are spoken to and what is
-repaired: nothing is accepted that others can write.
+whole configuration.  What it says decides what is judged, which sockets are spoken to, which
+programs are run and what is repaired: nothing is accepted that others can write, or can replace.
 """
 
 from __future__ import annotations
@@ -171,14 +171,15 @@ def _together(sources: list[Source]) -> Config:
 
 def _texts(place: str, errors: list[UsageError]) -> Iterator[tuple[str, str]]:
     """Names and contents.  What cannot be read is added to ``errors``."""
-    if place and not os.path.isdir(place):
-        files = [_File(place, trusted=True)]
-    else:
-        try:
-            files = _files_of(place or DEFAULT_DIR, trusted=bool(place))
-        except UsageError as e:
-            errors.append(e)
-            return
+    try:
+        if place and not os.path.isdir(place):
+            files = [_File(place, named=True)]
+            _trust_directory_of(place)
+        else:
+            files = _files_of(place or DEFAULT_DIR, named=bool(place))
+    except UsageError as e:
+        errors.append(e)
+        return
     for file in files:
         try:
             yield file.path, _text(file)
@@ -187,32 +188,32 @@ def _texts(place: str, errors: list[UsageError]) -> Iterator[tuple[str, str]]:
 
 
 class _File(Struct, frozen=True):
-    """``trusted``: a person named it; it may be anybody's."""
+    """``named``: by who runs this, whose own it may be, then."""
 
     path: str
-    trusted: bool
+    named: bool
 
 
-def _files_of(directory: str, *, trusted: bool) -> list[_File]:
-    names = [n for n in _listed(directory, trusted=trusted) if n == MAIN]
+def _files_of(directory: str, *, named: bool) -> list[_File]:
+    names = [n for n in _listed(directory, named=named) if n == MAIN]
     drop_ins = os.path.join(directory, DROP_INS)
     below = [
         os.path.join(DROP_INS, n)
-        for n in _listed(drop_ins, trusted=trusted)
+        for n in _listed(drop_ins, named=named)
         if n.endswith(SUFFIX) and not n.startswith(".")
     ]
     if len(below) > MAX_FILES:
         raise UsageError(f"{printable(drop_ins)} has more than {MAX_FILES} files")
-    if trusted and not (names or below):
+    if named and not (names or below):
         raise UsageError(
             f"no configuration in {printable(directory)}: "
             f"neither {MAIN} nor {DROP_INS}/*{SUFFIX} is there"
         )
     paths = (os.path.join(directory, n) for n in (*names, *below))
-    return [_File(p, trusted) for p in paths]
+    return [_File(p, named) for p in paths]
 
 
-def _listed(directory: str, *, trusted: bool) -> list[str]:
+def _listed(directory: str, *, named: bool) -> list[str]:
     """The names in it, sorted; none where it does not exist."""
     shown = printable(directory)
     try:
@@ -222,7 +223,7 @@ def _listed(directory: str, *, trusted: bool) -> list[str]:
             return []
         raise UsageError(f"cannot read configuration {shown}: {e.strerror}") from e
     try:
-        _trust(os.fstat(fd), f"directory {shown}", shown, trusted=trusted)
+        _trust(os.fstat(fd), f"directory {shown}", shown, named=named)
         return sorted(os.listdir(fd))
     finally:
         os.close(fd)
@@ -238,7 +239,7 @@ def _text(file: _File) -> str:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise UsageError(f"configuration {shown} is not a regular file")
-        _trust(status, shown, shown, trusted=file.trusted)
+        _trust(status, shown, shown, named=file.named)
         data = _read_all(fd)
     finally:
         os.close(fd)
@@ -250,17 +251,32 @@ def _text(file: _File) -> str:
         raise UsageError(f"configuration {shown} is not UTF-8 (byte {e.start})") from e
 
 
-def _trust(status: os.stat_result, what: str, shown: str, *, trusted: bool) -> None:
+def _trust_directory_of(file: str) -> None:
+    """Of a single file that is named.  One of which only owners can take files out will do."""
+    for path in dict.fromkeys((os.path.abspath(file), os.path.realpath(file))):
+        directory = os.path.dirname(path)
+        shown = printable(directory)
+        try:
+            status = os.stat(directory)
+        except OSError:
+            return  # reading the file says why
+        if not status.st_mode & stat.S_ISVTX:
+            _trust(status, f"directory {shown}", shown, named=True)
+
+
+def _trust(status: os.stat_result, what: str, shown: str, *, named: bool) -> None:
+    owners = (0, os.geteuid()) if named else (0,)
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise UsageError(
             f"configuration {what} may be written by others "
             f"(mode {stat.S_IMODE(status.st_mode):04o})",
             hint=f"chmod go-w {shown}",
         )
-    if not trusted and status.st_uid != 0:
+    if status.st_uid not in owners:
+        yours = " or to you" if owners[-1] else ""
         raise UsageError(
-            f"configuration {what} belongs to uid {status.st_uid}, not to root",
-            hint=f"chown root {shown}, or name it with --config if you trust it",
+            f"configuration {what} belongs to uid {status.st_uid}, not to root{yours}",
+            hint=f"chown root {shown}",
         )
 
 

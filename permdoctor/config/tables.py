@@ -28,6 +28,7 @@ from permdoctor.config.values import (
     SeverityName,
     SomePaths,
     Text,
+    TextfileOrNone,
     UnaskedRemedy,
     Window,
     Workers,
@@ -166,7 +167,7 @@ class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[metrics]``.  ``listen`` and ``textfile`` may both be empty: then there are none."""
 
     listen: Listen = "127.0.0.1:9477"
-    textfile: PathOrNone = ""
+    textfile: TextfileOrNone = ""
 
     def __post_init__(self) -> None:
         address = self.address

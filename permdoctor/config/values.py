@@ -41,6 +41,10 @@ ServiceWorkers = Annotated[int, Meta(ge=1, le=64)]
 
 AbsolutePath = Annotated[str, Meta(pattern="^/", title="an absolute path")]
 PathOrNone = Annotated[str, Meta(pattern="^(/|$)", title="an absolute path, or nothing")]
+TextfileOrNone = Annotated[
+    str,
+    Meta(pattern=r"^(/.*\.prom|)$", title="an absolute path that ends in .prom, or nothing"),
+]
 SomePaths = Annotated[tuple[AbsolutePath, ...], Meta(min_length=1)]
 Variable = Annotated[
     str, Meta(pattern="^([A-Za-z_][A-Za-z0-9_]*)?$", title="the name of an environment variable")

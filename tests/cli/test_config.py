@@ -504,6 +504,41 @@ def test_a_file_that_others_can_write_is_refused(file: Path, mode: int, accepted
     assert e.value.hint == f"chmod go-w {file}"
 
 
+@pytest.mark.parametrize(
+    ("mode", "owner", "said"),
+    [
+        (0o755, 0, ""),
+        (0o1777, 0, ""),
+        (0o775, 0, "directory .* may be written by others .mode 0775"),
+        (0o755, 65534, "directory .* belongs to uid 65534, not to root"),
+    ],
+)
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: to give a directory away")
+def test_a_file_that_others_can_replace_is_refused(
+    file: Path, mode: int, owner: int, said: str
+) -> None:
+    directory = file.parent / "d"
+    directory.mkdir()
+    file = file.rename(directory / "c.toml")
+    os.chown(directory, owner, 0)
+    directory.chmod(mode)
+    link = directory.parent / "link.toml"
+    link.symlink_to(file)
+    for named in (file, link):
+        if not said:
+            assert load(str(named), {}).check.budget_entries == 3
+            continue
+        with pytest.raises(UsageError, match=said):
+            load(str(named), {})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: to give a file away")
+def test_a_named_file_that_is_somebody_elses_is_refused(file: Path) -> None:
+    os.chown(file, 65534, 0)
+    with pytest.raises(UsageError, match=r"belongs to uid 65534, not to root$"):
+        load(str(file), {})
+
+
 def _missing(path: Path) -> None:
     path.unlink()
 
@@ -728,7 +763,7 @@ def test_check_says_what_will_not_work(directory: Path) -> None:
         "config.toml",
         f"""
         [repair]
-        roots = ["{directory}/link", "{directory}/none"]
+        roots = ["{directory}/link", "{directory}/none", "/srv/../etc/ssl"]
         remedies = ["acl-user"]
         [[repair.unasked]]
         container = "*"
@@ -740,11 +775,22 @@ def test_check_says_what_will_not_work(directory: Path) -> None:
         expires = 2020-01-01
         [service]
         socket_group = "nobody-has-this"
+        socket = "{directory}/none/status.sock"
+        [metrics]
+        listen = "[::]:9477"
         [[alerts.webhook]]
         url = "http://127.0.0.1/"
         secret_file = "{directory}/key"
+        [[alerts.webhook]]
+        name = "metadata"
+        url = "http://2852039166/latest"
+        [[alerts.command]]
+        argv = ["/no/such/program"]
         [[alerts.pagerduty]]
         routing_key_file = "{directory}/absent"
+        [[ignore]]
+        reason = "a slip"
+        code = "PD1O1"
         """,
     )
     done = permdoctor("config", "check", "--config", str(directory))
@@ -753,12 +799,18 @@ def test_check_says_what_will_not_work(directory: Path) -> None:
     assert warnings == [
         f"repair.roots: {directory}/link allows nothing: its real path is {directory}/conf.d",
         f"repair.roots: {directory}/none is no directory",
+        "repair.roots: /srv/../etc/ssl allows nothing: it is the host's own",
         "repair.unasked[1]: repair.roots does not allow /srv",
         "repair.unasked[1]: chown-directory is not among repair.remedies",
         f"alerts: secret_file of webhook: {directory}/key may be read or written by others: "
         "chmod 600",
         f"alerts: routing_key_file of pagerduty: {directory}/absent: No such file or directory",
+        "alerts: url of metadata: 2852039166 is a cloud's metadata service",
+        "alerts: argv of command: /no/such/program is no program",
         "ignore[1] has expired",
+        "ignore[2]: no code is PD1O1: permdoctor codes",
+        f"service.socket: {directory}/none is no directory",
+        "metrics.listen: :: is not loopback, and /metrics asks for no password",
         "service.socket_group: there is no group nobody-has-this",
     ]
 

@@ -44,6 +44,9 @@ from permdoctor.kernel.text import printable
 T = TypeVar("T")
 
 
+_RUNS = 2
+"""What is over while it is looked at so often is only ever seen stopped: it crashes."""
+
 MOST_NEEDS = 256
 """Needs of one container: labels are the container's own words, and it may write many."""
 
@@ -78,10 +81,12 @@ class Collector:
     def __exit__(self, *_: object) -> None:
         self._worker.close()
 
-    def facts(self, engine: Engine | None, container: Container) -> Facts:
-        """Raises ``CannotCheckError`` if the container is gone or nothing can be known of it."""
+    def facts(self, engine: Engine | None, container: Container, *, predict: bool = True) -> Facts:
+        """Raises ``CannotCheckError`` if the container is gone or nothing can be known of it;
+        without ``predict`` ``ProcessGone`` for one that does not run (any more).
+        """
         self.skipped = []
-        facts = self._own_facts(engine, container)
+        facts = self._own_facts(engine, container, predict=predict)
         for key, value in bad_labels(container):
             self.skip(
                 f"label {printable(key)}",
@@ -103,20 +108,23 @@ class Collector:
             skipped=tuple(self.skipped),
         )
 
-    def _own_facts(self, engine: Engine | None, container: Container) -> Facts:
-        if not container.running:
-            assert engine is not None
-            return self._predicted(engine, container)
+    def _own_facts(self, engine: Engine | None, container: Container, *, predict: bool) -> Facts:
         from permdoctor.app.live import live
 
-        try:
-            return live(self, container)
-        except ProcessGone:
-            if engine is None:
-                raise
-        self.skipped = []
-        again = engine.inspect(container.id)  # it stopped or restarted while we looked
-        return live(self, again) if again.running else self._predicted(engine, again)
+        for _ in range(_RUNS):
+            if not container.running:
+                break
+            try:
+                return live(self, container)
+            except ProcessGone:
+                if engine is None:
+                    raise
+            self.skipped = []
+            container = engine.inspect(container.id)  # it stopped or restarted while we looked
+        if not predict:
+            raise ProcessGone(f"{printable(container.name)} does not run")
+        assert engine is not None
+        return self._predicted(engine, container)
 
     def _predicted(self, engine: Engine, container: Container) -> Facts:
         from permdoctor.app.predict import predict

@@ -9,6 +9,7 @@ from permdoctor.daemon.connections import Connection
 from permdoctor.daemon.desk import Desk
 from permdoctor.daemon.episodes import Name
 from permdoctor.daemon.events import Action, ContainerRef, Happened, Seen
+from permdoctor.daemon.loops import AWAY, MANY
 from permdoctor.daemon.results import assess
 from permdoctor.daemon.roster import Record
 
@@ -32,7 +33,7 @@ def happened(desk: Desk, event: Happened, one: Connection) -> None:
         case Action.CHANGE:
             _changed(desk, record, seen, one)
         case Action.STOP | Action.GONE:
-            _stopped(desk, record, seen, one)
+            _stopped(desk, record, seen, one, gone=event.action is Action.GONE)
         case _:
             assert_never(event.action)
 
@@ -80,6 +81,8 @@ def appear(desk: Desk, seen: Seen, one: Connection) -> None:
     )
     desk.roster.add(record)
     _named(desk, record, one)
+    if seen.restarting:
+        _between(desk, record)
     _judge_start(desk, record)
 
 
@@ -89,7 +92,22 @@ def depart(desk: Desk, record: Record) -> None:
     desk.checks.drop(record.ref)
     desk.roots.set(record.ref, ())
     desk.patients.pop(record.ref, None)
+    desk.away.discard(record.ref)
     _unnamed(desk, record.key)
+
+
+def ended(desk: Desk, record: Record) -> None:
+    """Its run is over, and so is it, unless it is in a crash loop (``loops.py``)."""
+    if record.ended:
+        return
+    runs = desk.loops.ended(record.key, desk.now - record.begun, desk.now)
+    if runs < MANY:
+        depart(desk, record)
+        return
+    if runs == MANY:
+        desk.log_of("info", "it starts again and again", record)
+    _between(desk, record)
+    _judge_stopped(desk, record)
 
 
 def missing(desk: Desk, engine: str) -> None:
@@ -136,16 +154,21 @@ def _changed(desk: Desk, record: Record | None, seen: Seen, one: Connection) -> 
         _stirred(desk, record)
 
 
-def _stopped(desk: Desk, record: Record | None, seen: Seen, one: Connection) -> None:
+def _stopped(desk: Desk, record: Record | None, seen: Seen, one: Connection, *, gone: bool) -> None:
     if record is None:
         return
     if seen.started and record.started and seen.started != record.started:
         desk.connections.again(one, desk.now + RELIST)
         return
-    depart(desk, record)
+    if gone:
+        depart(desk, record)
+    else:
+        ended(desk, record)
 
 
 def _agrees(record: Record, seen: Seen | None) -> bool:
+    if record.ended:
+        return True
     return seen is not None and (not seen.started or seen.started == record.started)
 
 
@@ -156,16 +179,24 @@ def _compared(desk: Desk, record: Record, seen: Seen) -> None:
     record.heard = desk.count
     if _renamed(desk, record, seen, one):
         _look_again(desk, record, desk.rules.debounce, "renamed")
-    if seen.started and seen.started != record.started:
+    other = bool(seen.started) and seen.started != record.started
+    if other or (record.ended and not seen.restarting):
         run_again(desk, record, seen.started)
+    if seen.restarting:
+        _between(desk, record)
 
 
 def run_again(desk: Desk, record: Record, started: str) -> None:
-    """Another run of the same container: what was found is kept until that is judged."""
+    """Another run of the same container: what was found is kept until that is judged.  In a crash
+    loop that may never be, and what is known of any of its runs counts.
+    """
+    record.ended = False
+    desk.away.discard(record.ref)
     record.run = desk.next_run()
     record.begun = desk.now
     record.started = started[: desk.limits.text]
-    record.judged = record.settled = False
+    record.judged = record.judged and desk.loops.has(record.key)
+    record.settled = False
     record.stirs = record.drifts = 0
     if not desk.checks.hung(record.ref):
         record.failures = 0
@@ -175,12 +206,29 @@ def run_again(desk: Desk, record: Record, started: str) -> None:
 
 def _judge_start(desk: Desk, record: Record) -> None:
     """At once, if it is not started again and again, and can be judged."""
-    at = max(desk.now, desk.starts.get(record.key) or desk.now)
+    now, debounce = desk.now, desk.rules.debounce
+    at = min(max(now, desk.starts.get(record.key) or now), now + debounce)
     retry = desk.checks.due_at(record.ref)
     if retry is not None and desk.checks.hung(record.ref):
         return
-    desk.starts.set(record.key, at + desk.rules.debounce)
+    desk.starts.set(record.key, at + debounce)
     desk.checks.want(record.ref, at, "started", fresh=True)
+
+
+def _between(desk: Desk, record: Record) -> None:
+    """It does not run just now, but will."""
+    record.ended = True
+    desk.away.set(record.ref, desk.now + AWAY)
+
+
+def _judge_stopped(desk: Desk, record: Record) -> None:
+    """From its configuration: the more often that said nothing new, the later."""
+    if record.failures and desk.checks.due_at(record.ref) is not None:
+        return
+    delay = 0.0
+    if record.checked is not None:
+        delay = min(desk.rules.debounce * 2 ** min(record.rounds, 16), _DRIFT_MOST)
+    desk.checks.put_off(record.ref, desk.now + delay, "crash loop")
 
 
 def _renamed(desk: Desk, record: Record, seen: Seen, one: Connection) -> bool:
@@ -226,7 +274,7 @@ def _stirred(desk: Desk, record: Record) -> None:
 
 def _rested(desk: Desk, record: Record) -> None:
     if desk.now - record.looked > desk.rules.check_again / 2:
-        record.stirs = record.drifts = 0
+        record.stirs = record.drifts = record.rounds = 0
 
 
 def _look_again(desk: Desk, record: Record, delay: float, why: str) -> None:

@@ -23,11 +23,14 @@ PATIENCE: Final = 5.0
 
 
 class Ticket(Struct, frozen=True, kw_only=True):
-    """A check that was begun: of which run of the container, why, and when (monotonic)."""
+    """A check that was begun: of which run of the container, whether that was over, why, and when
+    (monotonic).
+    """
 
     number: int
     ref: ContainerRef
     run: int
+    stopped: bool
     why: str
     began: float
 
@@ -110,10 +113,13 @@ class Checks:
             self._file(ref)
 
     def begin(
-        self, now: float, ready: Callable[[ContainerRef], bool], run: Callable[[ContainerRef], int]
+        self,
+        now: float,
+        ready: Callable[[ContainerRef], bool],
+        run: Callable[[ContainerRef], tuple[int, bool]],
     ) -> list[Check]:
         """The checks to be begun.  ``ready`` says whether the container's engine answers, ``run``
-        which run of it this is.
+        which run of it this is, and whether that is over.
         """
         out: list[Check] = []
         while len(self._under_way) < self._limits.checks:
@@ -124,7 +130,7 @@ class Checks:
             if ref in self._busy or not ready(ref):
                 self._waiting[ref] = None
                 continue
-            out.append(self._started(ref, now, run(ref)))
+            out.append(self._started(ref, now, *run(ref)))
         return out
 
     def back(self, number: int, ref: ContainerRef) -> Ticket | None:
@@ -162,14 +168,16 @@ class Checks:
                 times.append(self._slow.first())
         return min((t for t in times if t is not None), default=None)
 
-    def _started(self, ref: ContainerRef, now: float, run: int) -> Check:
+    def _started(self, ref: ContainerRef, now: float, run: int, stopped: bool) -> Check:
         wish = self._wishes.pop(ref)
         self.latest += 1
-        ticket = Ticket(number=self.latest, ref=ref, run=run, why=wish.why, began=now)
+        ticket = Ticket(
+            number=self.latest, ref=ref, run=run, stopped=stopped, why=wish.why, began=now
+        )
         self._under_way[ticket.number] = ticket
         self._busy[ref] = ticket.number
         self._deadlines.set(ticket.number, now + self._limits.check_deadline)
-        return Check(number=ticket.number, ref=ref, why=wish.why)
+        return Check(number=ticket.number, ref=ref, why=wish.why, stopped=stopped)
 
     def _free(self, ticket: Ticket) -> None:
         del self._under_way[ticket.number]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from permdoctor.alerts.alert import Alert, AlertStatus
+from permdoctor.alerts.alert import AlertStatus
 from permdoctor.daemon.checks import Checks
 from permdoctor.daemon.connections import Connections
 from permdoctor.daemon.episodes import Episodes, Name
 from permdoctor.daemon.events import Command, ContainerRef, Log, Rules, Tell
 from permdoctor.daemon.limits import Limits
+from permdoctor.daemon.loops import Loops
 from permdoctor.daemon.repairs import Repairs
 from permdoctor.daemon.roots import Roots
 from permdoctor.daemon.roster import Record, Roster
@@ -27,6 +28,7 @@ _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: 
 class Desk:
     """``gone`` are names that nobody has any more but problems, and when that is long enough;
     ``starts`` are names that were started a moment ago, and when the next start is judged;
+    ``away`` are containers between two runs of a crash loop, and when that was too long;
     ``patients`` wait for a repair.  ``watched`` is what the last ``Watch`` said, and the next one
     is not before ``watch_at``.  ``full`` are the limits that are known to be reached.
     """
@@ -47,6 +49,8 @@ class Desk:
         self.repairs = Repairs(rules, limits.repair_deadline, minute_of_day)
         self.gone: Timers[Name] = Timers()
         self.starts: Timers[Name] = Timers()
+        self.loops = Loops(limits.containers)
+        self.away: Timers[ContainerRef] = Timers()
         self.patients: dict[ContainerRef, None] = {}
         self.watched: tuple[bytes, ...] | None = None
         self.watch_at = 0.0
@@ -61,14 +65,17 @@ class Desk:
         self.runs += 1
         return self.runs
 
-    def tell(self, alerts: Iterable[Alert]) -> None:
-        for alert in alerts:
-            self.out.append(Tell(alert=alert))
-            problem = alert.problem
+    def tell(self, tells: Iterable[Tell]) -> None:
+        for tell in tells:
+            self.out.append(tell)
+            if tell.quiet:
+                continue
+            alert, problem = tell.alert, tell.alert.problem
             fires = alert.status is AlertStatus.FIRING
+            known = "problem changed" if alert.revision else "problem found"
             self.log(
                 _LEVELS[alert.severity] if fires else "info",
-                "problem found" if fires else "problem resolved",
+                known if fires else "problem resolved",
                 engine=problem.engine,
                 container=problem.container,
                 code=problem.code,

@@ -23,26 +23,30 @@ class ContainerRef(Struct, frozen=True, kw_only=True):
 
 class Seen(Struct, frozen=True, kw_only=True):
     """A container as a list or an event shows it.  ``started`` is the engine's word for when its
-    present run began, empty if it does not say; another one is another run.
+    present run began, empty if it does not say; another one is another run.  ``restarting``: the
+    engine counts it as running, but waits before it starts it again; ``started`` is of the run
+    before.
     """
 
     ref: ContainerRef
     name: str
     running: bool
     started: str = ""
+    restarting: bool = False
     labels: tuple[tuple[str, str], ...] = ()
 
 
 class Found(Struct, frozen=True, kw_only=True):
     """A finding in the words of an alert: everything that has to be told of it.
 
-    ``paths`` on the host are what should be watched for a change; ``fixable`` are the names of the
-    remedies that permdoctor can do itself.
+    ``who`` is refused something, by ids; empty: nobody in particular.  ``fixable`` are the names of
+    the remedies that permdoctor can do itself.
     """
 
     problem: Problem
     severity: Severity
     title: str
+    who: str = ""
     detail: tuple[str, ...] = ()
     remedies: tuple[str, ...] = ()
     fixable: tuple[str, ...] = ()
@@ -107,6 +111,7 @@ class Checked(Struct, frozen=True, kw_only=True):
     """A check came back.  ``failed`` says why there is no result (empty: there is one), ``gone``
     that the container does not run any more.  ``roots`` are the host paths of its mounts.
     ``number`` is the command's; ``started`` is the run that was judged, as in ``Seen``.
+    ``predicted``: nothing ran, and this is what its configuration says.
     """
 
     number: int
@@ -116,6 +121,7 @@ class Checked(Struct, frozen=True, kw_only=True):
     roots: tuple[bytes, ...] = ()
     failed: str = ""
     gone: bool = False
+    predicted: bool = False
     seconds: float = 0.0
 
 
@@ -136,10 +142,30 @@ class Tick(Struct, frozen=True, kw_only=True):
     """Time has passed."""
 
 
-class Restored(Struct, frozen=True, kw_only=True):
-    """At the start of the service: the alerts that fired when it ended."""
+class PastRepair(Struct, frozen=True, kw_only=True):
+    """A repair that the service did before it was started again.  ``at`` is when it began, in
+    seconds since the epoch; ``failed`` as in ``Repaired``.
+    """
 
-    firing: tuple[Alert, ...]
+    at: float
+    engine: str
+    container: str
+    code: str
+    target: str
+    remedy: str
+    path: bytes
+    id: str = ""
+    applied: int = 0
+    failed: str = ""
+
+
+class Restored(Struct, frozen=True, kw_only=True):
+    """At the start of the service: the alerts that fired when it ended, and what it repaired
+    within the last hour.
+    """
+
+    firing: tuple[Alert, ...] = ()
+    repairs: tuple[PastRepair, ...] = ()
 
 
 class Reloaded(Struct, frozen=True, kw_only=True):
@@ -203,11 +229,14 @@ class Rules(Struct, frozen=True, kw_only=True):
 
 
 class Check(Struct, frozen=True, kw_only=True):
-    """Judge this container; answer with ``Checked`` of the same number."""
+    """Judge this container; answer with ``Checked`` of the same number.  ``stopped``: from its
+    configuration, if it does not run.
+    """
 
     number: int
     ref: ContainerRef
     why: str
+    stopped: bool = False
 
 
 class List(Struct, frozen=True, kw_only=True):
@@ -223,19 +252,24 @@ class Watch(Struct, frozen=True, kw_only=True):
 
 
 class Tell(Struct, frozen=True, kw_only=True):
-    """Hand an alert to the outbox."""
+    """Hand an alert to the outbox.  ``quiet``: what is known already, in newer words."""
 
     alert: Alert
+    quiet: bool = False
 
 
 class Repair(Struct, frozen=True, kw_only=True):
-    """Repair for this container by this remedy below ``root``; answer with ``Repaired``."""
+    """Repair for this container by this remedy below ``root``; answer with ``Repaired``.  ``code``
+    and ``target`` are those of the problem.
+    """
 
     number: int
     ref: ContainerRef
     remedy: str
     root: bytes
     max_entries: int
+    code: str = ""
+    target: str = ""
 
 
 class Log(Struct, frozen=True, kw_only=True):

@@ -11,14 +11,17 @@ from typing import Final
 
 from permdoctor.alerts.alert import Problem
 from permdoctor.container.container import MountKind
+from permdoctor.container.subject import Basis
 from permdoctor.daemon.events import Found
 from permdoctor.diagnosis.report import Finding, Remedy, Report
 from permdoctor.diagnosis.unfixable import forbidden
 from permdoctor.kernel.text import printable
+from permdoctor.render.names import who_in_full
 from permdoctor.render.table import samples, why_refused
 
 _HOST: Final = "host"
 _SHOWN: Final = 3
+_PREDICTED: Final = "it starts again and again, and was judged from its configuration"
 
 
 def found_of(report: Report) -> tuple[Found, ...]:
@@ -36,6 +39,7 @@ def roots_of(report: Report) -> tuple[bytes, ...]:
 
 def _found(report: Report, finding: Finding, *, repairable: bool) -> Found:
     target = finding.target if finding.target is not None else finding.path
+    subject = None if finding.subject is None else report.subjects[finding.subject]
     return Found(
         problem=Problem(
             host="",
@@ -46,6 +50,7 @@ def _found(report: Report, finding: Finding, *, repairable: bool) -> Found:
         ),
         severity=finding.severity,
         title=finding.title,
+        who="" if subject is None else who_in_full(subject),
         detail=_detail(report, finding),
         remedies=tuple(_line(r) for r in finding.remedies[:_SHOWN] if r.commands or r.title),
         fixable=_fixable(finding) if repairable else (),
@@ -57,7 +62,19 @@ def _found(report: Report, finding: Finding, *, repairable: bool) -> Found:
 def _detail(report: Report, finding: Finding) -> tuple[str, ...]:
     why = why_refused(finding, report)
     such = samples(finding) if finding.samples else ""
-    return tuple(line for line in (why, *finding.detail, such) if line)
+    basis = _PREDICTED if report.basis is Basis.PREDICTED else ""
+    lines = (why, *finding.detail, such, _processes(report, finding), basis)
+    return tuple(line for line in lines if line)
+
+
+def _processes(report: Report, finding: Finding) -> str:
+    """Their names; each start of a container gives them other numbers."""
+    if finding.subject is None:
+        return ""
+    of = report.subjects[finding.subject].processes
+    names = tuple(dict.fromkeys(printable(p.comm) for p in of))
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"in: {', '.join(names[:_SHOWN])}{more}" if names else ""
 
 
 def _line(remedy: Remedy) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from permdoctor.daemon import arrivals, results
 from permdoctor.daemon.desk import Desk
 from permdoctor.daemon.episodes import Name
-from permdoctor.daemon.events import Watch
+from permdoctor.daemon.events import ContainerRef, Watch
+from permdoctor.daemon.loops import AWAY
 from permdoctor.kernel.text import printable
 
 
@@ -29,6 +30,9 @@ def pass_away(desk: Desk) -> None:
     """Names that nobody has had for long enough, and engines that were away for too long."""
     while desk.starts.pop(desk.now) is not None:
         pass
+    desk.loops.advance(desk.now)
+    while (ref := desk.away.pop(desk.now)) is not None:
+        _not_back(desk, ref)
     while (name := desk.gone.pop(desk.now)) is not None:
         over(desk, name)
     for one in desk.connections.forgotten(desk.now):
@@ -38,6 +42,16 @@ def pass_away(desk: Desk) -> None:
         names = desk.repairs.names().union(desk.episodes.names())
         for name in sorted(n for n in names if n[0] == one.engine):
             over(desk, name)
+
+
+def _not_back(desk: Desk, ref: ContainerRef) -> None:
+    """It was not started again.  Of an engine that is away nobody knows that."""
+    record = desk.roster.get(ref)
+    assert record is not None
+    if desk.connections.connected(ref.engine):
+        arrivals.depart(desk, record)
+    else:
+        desk.away.set(ref, desk.now + AWAY)
 
 
 def over(desk: Desk, name: Name) -> None:

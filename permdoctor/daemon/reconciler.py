@@ -7,8 +7,8 @@ came does not overrule it, and is asked for again.  ``Connected`` means that eve
 lost: then everybody is judged again.
 
 *Results belong to runs*: a container that is started while it is checked is checked again, and
-what comes back for a run that is over is dropped.  A check that failed leaves everything as it
-was, and resolves nothing.
+what comes back for a run that is over is dropped, but in a crash loop (``loops.py``).  A check that
+failed leaves everything as it was, and resolves nothing.
 
 *Problems belong to names*: what people are told of is (engine, name, code, target), whichever
 container has the name (``episodes.py``).  A name that nobody has is gone after twice ``damp``, if
@@ -50,6 +50,7 @@ from permdoctor.daemon.events import (
     Tick,
 )
 from permdoctor.daemon.limits import Limits
+from permdoctor.daemon.roster import Record
 from permdoctor.daemon.silences import next_expiry
 from permdoctor.daemon.snapshot import snapshot
 from permdoctor.daemon.state import State
@@ -103,6 +104,7 @@ class Reconciler:
             desk.episodes.due(),
             desk.repairs.due(),
             desk.gone.first(),
+            desk.away.first(),
             desk.watch_at if desk.roots.changed else None,
         ]
         if self._expiry is not None:
@@ -201,10 +203,12 @@ class Reconciler:
             return
         if record is None:
             desk.checks.drop(event.ref)
-        elif ticket.run != record.run:
+        elif ticket.run != record.run and (event.gone or event.failed or not self._loops(record)):
             desk.log_of("debug", "a run that is over was judged", record)
-        elif event.gone:
+        elif event.gone and ticket.stopped:
             arrivals.depart(desk, record)
+        elif event.gone:
+            arrivals.ended(desk, record)
         elif not event.failed:
             results.accepted(desk, record, ticket, event)
         elif desk.connections.connected(record.ref.engine):
@@ -223,13 +227,15 @@ class Reconciler:
             self._desk.checks.want(record.ref, self._desk.now + delay, why)
 
     def _restored(self, event: Restored) -> None:
-        """Episodes go on; those of an engine that is never heard of end with it."""
+        """Episodes go on, and what was repaired was; those of an engine that is never heard of end
+        with it.
+        """
         desk = self._desk
         firing = [a for a in event.firing if a.status is AlertStatus.FIRING]
         for engine in dict.fromkeys(a.problem.engine for a in firing):
             self._met(engine)
         desk.tell(desk.episodes.restored(firing, desk.now, desk.wall))
-        desk.repairs.restored(firing, desk.now)
+        desk.repairs.restored(firing, event.repairs, desk.now, desk.wall)
         for name in desk.episodes.names():
             if desk.connections.get(name[0]) is None:
                 passing.over(desk, name)
@@ -280,7 +286,10 @@ class Reconciler:
     def _ready(self, ref: ContainerRef) -> bool:
         return self._desk.connections.connected(ref.engine)
 
-    def _run(self, ref: ContainerRef) -> int:
+    def _run(self, ref: ContainerRef) -> tuple[int, bool]:
         record = self._desk.roster.get(ref)
         assert record is not None
-        return record.run
+        return record.run, record.ended
+
+    def _loops(self, record: Record) -> bool:
+        return record.ended or self._desk.loops.has(record.key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from permdoctor.daemon import bounds
 from permdoctor.daemon.checks import Ticket
@@ -21,8 +21,12 @@ _SPREAD = 16
 
 
 def accepted(desk: Desk, record: Record, ticket: Ticket, event: Checked) -> None:
-    """A judgement of its present run."""
+    """A judgement of its present run, or of one before in a crash loop."""
     found = bounds.found_of(event.found, desk.limits)
+    if event.predicted:
+        found = bounds.found_of((*found, *_only_lived(record, found)), desk.limits)
+    else:
+        record.lived = found
     news = _shape(found) != _shape(record.found)
     record.since = {_which(f): record.since.get(_which(f), desk.wall) for f in found}
     record.found = found
@@ -33,7 +37,7 @@ def accepted(desk: Desk, record: Record, ticket: Ticket, event: Checked) -> None
     record.judged, record.failed, record.failures = True, "", 0
     record.checked, record.seconds = desk.wall, event.seconds
     _count_looks(desk, record, ticket.why, news=news)
-    if event.started and event.started != record.started:
+    if event.started and event.started != record.started and ticket.run == record.run:
         if record.started:
             record.begun, record.settled = desk.now, False
         record.started = event.started[: desk.limits.text]
@@ -43,6 +47,12 @@ def accepted(desk: Desk, record: Record, ticket: Ticket, event: Checked) -> None
             desk.log_of("warning", "repair did not help", record, **_fields(failed))
     assess(desk, record)
     _next_look(desk, record, ticket, unwatched=unwatched)
+
+
+def _only_lived(record: Record, found: tuple[Found, ...]) -> Iterator[Found]:
+    """What a prediction cannot see, as an entrypoint that changes its user, it does not resolve."""
+    known = {_which(f) for f in found}
+    return (f for f in record.lived if _which(f) not in known)
 
 
 def failed(desk: Desk, record: Record, why: str) -> None:
@@ -166,12 +176,14 @@ def _next_look(desk: Desk, record: Record, ticket: Ticket, *, unwatched: bool) -
 
 def _count_looks(desk: Desk, record: Record, why: str, *, news: bool) -> None:
     if news:
-        record.stirs = record.drifts = 0
+        record.stirs = record.drifts = record.rounds = 0
     elif why == "stirred":
         record.stirs += 1
     elif why == "drift":
         record.drifts += 1
-    if why in ("stirred", "drift"):
+    elif why == "crash loop":
+        record.rounds += 1
+    if why in ("stirred", "drift", "crash loop"):
         record.looked = desk.now
 
 

@@ -1,4 +1,4 @@
-"""The containers that run, and who has a name.
+"""The containers that run (or are between two runs of a crash loop), and who has a name.
 
 Names are one engine's own and unique there; where two containers seem to have one (a rename was
 missed) the one that came last has it, until a full list says more.
@@ -20,8 +20,9 @@ class Record(Struct, kw_only=True):
     """What is known of one.  ``run`` is another number for every run of every container; ``heard``
     counts events: the one that spoke of it last.  ``begun`` is when we learned of the run,
     ``looked`` when it was last judged because of an event (monotonic).  ``since`` is by finding.
-    ``stirs`` and ``drifts`` count judgements in a row, after an event of the engine and after a
-    change of a file, that found nothing new.
+    ``stirs``, ``drifts`` and ``rounds`` count judgements in a row, after an event of the engine,
+    after a change of a file and between the runs of a crash loop, that found nothing new.
+    ``ended``: it is between two such runs.  ``lived`` is what was found when it last did run.
     """
 
     ref: ContainerRef
@@ -31,7 +32,9 @@ class Record(Struct, kw_only=True):
     begun: float
     started: str = ""
     labels: Labels = ()
+    ended: bool = False
     found: tuple[Found, ...] = ()
+    lived: tuple[Found, ...] = ()
     since: dict[tuple[str, str, str], float] = field(default_factory=dict)
     findings: tuple[FindingState, ...] = ()
     roots: tuple[bytes, ...] = ()
@@ -43,6 +46,7 @@ class Record(Struct, kw_only=True):
     failures: int = 0
     stirs: int = 0
     drifts: int = 0
+    rounds: int = 0
     looked: float = 0.0
 
     @property

@@ -29,6 +29,7 @@ from permdoctor.engines.docker import DockerEngine
 from permdoctor.engines.endpoints import Endpoint
 from permdoctor.errors import PermdoctorError
 from permdoctor.host import syscalls
+from permdoctor.host.process import ProcessGone
 from permdoctor.kernel.text import printable
 from permdoctor.render.service_json import View
 
@@ -102,19 +103,18 @@ class _Bench:
 
     def _check(self, check: Check, job: Job) -> tuple[Checked, bool]:
         begun = time.monotonic()
-        started, failed, gone, clean = "", "", False, True
+        started, failed, gone, clean, predicted = "", "", False, True, False
         found: tuple[Found, ...] = ()
         roots: tuple[bytes, ...] = ()
         try:
-            report = self._report(check.ref.id, self._engine(job))
-            gone = report is None
-            if report is not None:
-                started = report.container.started
-                roots = roots_of(report)
-                found = bounded(found_of(report), Limits())
-                failed = "" if report.judged else _unjudged(report)
-                clean = not report.skipped
-        except ContainerGoneError:
+            report = self._report(check, self._engine(job))
+            started = report.container.started
+            predicted = report.basis is Basis.PREDICTED
+            roots = roots_of(report)
+            found = bounded(found_of(report), Limits())
+            failed = "" if report.judged else _unjudged(report)
+            clean = not report.skipped
+        except (ContainerGoneError, ProcessGone):
             gone = True
         except PermdoctorError as e:
             failed, clean = e.message, False
@@ -128,18 +128,16 @@ class _Bench:
             roots=roots,
             failed=failed,
             gone=gone,
+            predicted=predicted,
             seconds=time.monotonic() - begun,
         )
         return checked, clean
 
-    def _report(self, container_id: str, engine: DockerEngine) -> Report | None:
-        """``None``: it does not run."""
-        container = engine.inspect(container_id)
-        if not container.running:
-            return None
+    def _report(self, check: Check, engine: DockerEngine) -> Report:
+        """Raises ``ContainerGoneError``, or ``ProcessGone`` for one that does not run."""
         assert self._collector is not None
-        report = diagnose(self._collector.facts(engine, container))
-        return report if report.basis is Basis.LIVE else None
+        container = engine.inspect(check.ref.id)
+        return diagnose(self._collector.facts(engine, container, predict=check.stopped))
 
     def _asked(self, name: str, job: Job) -> Answer:
         from permdoctor.app.check import CheckRequest, check

@@ -48,6 +48,9 @@ from permdoctor.diagnosis.report import Severity
 
 EPOCH = 1_700_000_000.0
 STEPS = 60
+PREDICTABLE = ("PD101", "PD201")
+"""What a container's configuration tells as well."""
+
 SILENCE = Silence(reason="known", code="PD111", container="n1")
 SEVERITY = {
     "PD101": Severity.ERROR,
@@ -60,7 +63,7 @@ SEVERITY = {
 
 @dataclass
 class Box:
-    """A container that runs, as it really is."""
+    """A container that runs or will be restarted, as it really is."""
 
     ref: ContainerRef
     name: str
@@ -69,13 +72,17 @@ class Box:
     root: bytes
     fails: str = ""
     hangs: bool = False
+    restarting: bool = False
 
 
 @dataclass
 class Truth:
-    """``connected`` is whether the stream is; the world goes on without it."""
+    """``connected`` is whether the stream is; the world goes on without it.  ``exited`` are
+    containers that do not run and can still be looked at.
+    """
 
     boxes: dict[ContainerRef, Box] = field(default_factory=dict)
+    exited: dict[ContainerRef, Box] = field(default_factory=dict)
     connected: dict[str, bool] = field(default_factory=dict)
 
     @property
@@ -84,7 +91,11 @@ class Truth:
 
     def seen(self, box: Box, *, started: bool = True) -> Seen:
         return Seen(
-            ref=box.ref, name=box.name, running=True, started=box.started if started else ""
+            ref=box.ref,
+            name=box.name,
+            running=True,
+            started=box.started if started else "",
+            restarting=box.restarting,
         )
 
     def all_of(self, engine: str) -> tuple[Seen, ...]:
@@ -222,6 +233,8 @@ class History:
         self.peace = True
         for box in self.truth.boxes.values():
             box.fails, box.hangs = "", False
+            if box.restarting:
+                self.run_again(box)
         self.queue = [e for e in self.queue if e[2].__name__ != "news"]
         heapq.heapify(self.queue)
         for engine in self.engines:
@@ -303,15 +316,23 @@ class History:
         number, ref = command.number, command.ref
         if not self.truth.connected[ref.engine]:
             return Checked(number=number, ref=ref, failed="no engine")
-        if box is None:
+        if box is None and command.stopped:
+            box = self.truth.exited.get(command.ref)
+        if box is None or (box.restarting and not command.stopped):
             return Checked(number=number, ref=ref, gone=True)
+        predicted = box.restarting or ref in self.truth.exited
         if box.fails:
             return Checked(number=number, ref=ref, failed=box.fails)
         return Checked(
             number=number,
             ref=ref,
             started=box.started if self.check_says_when else "",
-            found=tuple(found(code, box.root) for code in sorted(box.problems)),
+            found=tuple(
+                found(code, box.root)
+                for code in sorted(box.problems)
+                if not predicted or code in PREDICTABLE
+            ),
+            predicted=predicted,
             roots=(box.root,),
         )
 
@@ -356,7 +377,7 @@ class History:
     def doings(self) -> list[Callable[[], None]]:
         some = [self.start, self.stop, self.restart, self.recreate, self.rename, self.problem]
         some += [self.problem, self.poke, self.sicken, self.drop_stream, self.set_clock]
-        return [*some, self.reload, self.crash]
+        return [*some, self.reload, self.crash, self.loop]
 
     def any_box(self) -> Box | None:
         boxes = list(self.truth.boxes.values())
@@ -394,17 +415,37 @@ class History:
     def stop(self) -> None:
         box = self.any_box()
         if box is not None:
+            action = self.random.choice((Action.STOP, Action.GONE))
             del self.truth.boxes[box.ref]
-            self.tell(self.random.choice((Action.STOP, Action.GONE)), box)
+            if action is Action.STOP:
+                self.truth.exited[box.ref] = box
+            self.tell(action, box)
 
     def restart(self) -> None:
         box = self.any_box()
         if box is not None:
             self.tell(Action.STOP, box)
-            self.runs += 1
-            box.started = f"t{self.runs}"
             box.problems = {c for c in SEVERITY if self.random.random() < 0.3}
-            self.tell(Action.START, box)
+            self.run_again(box)
+
+    def run_again(self, box: Box) -> None:
+        self.runs += 1
+        box.started, box.restarting = f"t{self.runs}", False
+        self.tell(Action.START, box)
+
+    def loop(self) -> None:
+        """It crashes as soon as it starts, again and again, and may be seen at any moment of it."""
+        box = self.any_box()
+        for _ in range(self.random.randrange(1, 9)):
+            if box is None:
+                return
+            self.tell(Action.STOP, box)
+            box.restarting = True
+            if self.random.random() < 0.1:
+                return
+            self.advance(self.random.choice((0.1, 0.2, 5.0)))
+            self.run_again(box)
+            self.advance(self.random.choice((0.01, 0.05)))
 
     def recreate(self) -> None:
         box = self.any_box()

@@ -244,6 +244,7 @@ class _Preparation:
             command=command(self.request, ()),
             container="" if case is None else case.facts.container.name,
             remedies=_remedies(jobs),
+            unasked=self.request.unasked,
             roots=tuple(j.path for j in jobs),
         )
 

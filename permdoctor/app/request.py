@@ -8,6 +8,7 @@ from msgspec import Struct, field
 
 from permdoctor.config import Config
 from permdoctor.diagnosis.shell import quote
+from permdoctor.repair.journal import Unasked
 from permdoctor.repair.options import Asked
 
 
@@ -15,7 +16,8 @@ class FixRequest(Struct, frozen=True, kw_only=True):
     """What to repair.  One of ``name`` (a container), ``path`` and ``plan`` (a file) is given.
 
     ``path`` goes with ``to``, host ids (``None``: that one stays), or with ``beneficiary``, a
-    container.  ``options`` are words to be repeated in the line that applies the plan.
+    container.  ``options`` are words to be repeated in the line that applies the plan.  ``unasked``
+    is why the service asks, where no person does.
     """
 
     name: str | None = None
@@ -32,6 +34,7 @@ class FixRequest(Struct, frozen=True, kw_only=True):
     asked: Asked = field(default_factory=Asked)
     hosts: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    unasked: Unasked | None = None
     config: Config = field(default_factory=Config)
 
     @property

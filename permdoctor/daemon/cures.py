@@ -58,6 +58,11 @@ class Cure(Struct, frozen=True, kw_only=True):
             return bool(found.fixable)
         return self.code == problem.code and self.path == place_of(found)
 
+    @property
+    def known_later(self) -> Cure:
+        """What of it is known when the service was started again."""
+        return Cure(name=self.name, target=self.target)
+
     def did(self, now: float) -> Did:
         """This repair, as an event of that (monotonic) time."""
         return Did(at=now, path=self.path, name=self.name, remedy=self.remedy, target=self.target)

@@ -20,6 +20,7 @@ from permdoctor.diagnosis.proposal import Result
 from permdoctor.errors import PermdoctorError, UsageError
 from permdoctor.kernel.mountinfo import is_beneath
 from permdoctor.kernel.text import printable
+from permdoctor.repair.journal import Unasked
 from permdoctor.repair.policy import Machine, Question, judge_unasked
 
 
@@ -43,6 +44,7 @@ def _repaired(repair: Repair, config: Config, done: Repaired) -> Repaired:
         apply=True,
         hosts=(repair.ref.engine,),
         config=_narrow(repair, config),
+        unasked=Unasked(engine=repair.ref.engine, code=repair.code, target=repair.target),
     )
     with fixing(request) as prepared:
         if prepared.proposal.is_empty or prepared.journal is None:

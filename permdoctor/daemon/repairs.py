@@ -22,6 +22,7 @@ from permdoctor.daemon.episodes import HOUR, Name
 from permdoctor.daemon.events import (
     ContainerRef,
     Found,
+    PastRepair,
     Repair,
     Repaired,
     RepairRule,
@@ -148,12 +149,14 @@ class Repairs:
             remedy=cure.remedy,
             root=cure.path,
             max_entries=rule.max_entries,
+            code=cure.code,
+            target=cure.target,
         )
         return Choice(repair=repair, attempt=attempt)
 
     def _in_vain(self, cure: Cure, run: int, now: float) -> bool:
         failed = self._failed.get(cure.name, {})
-        failure = failed.get(cure) or failed.get(Cure(name=cure.name, target=cure.target))
+        failure = failed.get(cure) or failed.get(cure.known_later)
         if failure is None:
             return False
         if failure.run is None or failure.run == run:
@@ -210,6 +213,7 @@ class Repairs:
     def _fail(self, attempt: Attempt, run: int, now: float) -> None:
         failed = self._failed.setdefault(attempt.cure.name, {})
         known = failed.pop(attempt.cure, None)
+        failed.pop(attempt.cure.known_later, None)
         why = attempt.failed or "the problem was there again"
         if attempt.id:
             why = f"{why} (permdoctor history {attempt.id})"
@@ -268,8 +272,14 @@ class Repairs:
         self._fights.forget(name)
         return frozenset(others - {name})
 
-    def restored(self, alerts: Iterable[Alert], now: float) -> None:
-        """What was in vain before the service was started is in vain now."""
+    def restored(
+        self, alerts: Iterable[Alert], past: Iterable[PastRepair], now: float, wall: float
+    ) -> None:
+        """What was in vain before the service was started is in vain now, and what was begun then
+        counts: for the hour's cap, for fights, and until a check has proven it.
+        """
+        for repair in sorted(past, key=lambda p: p.at):
+            self._did_before(repair, now - min(max(wall - repair.at, 0.0), HOUR))
         for alert in alerts:
             problem = alert.problem
             name = (problem.engine, problem.container)
@@ -282,6 +292,24 @@ class Repairs:
             if problem.code == FIGHT and path is not None:
                 did = Did(at=now, path=path, name=name, remedy="repair", target=problem.target)
                 self._fights.restored(path, did)
+
+    def _did_before(self, repair: PastRepair, at: float) -> None:
+        """Whether it was proven is not known: where the problem is there, it was in vain."""
+        name = (repair.engine, repair.container)
+        cure = Cure(
+            name=name,
+            target=repair.target,
+            code=repair.code,
+            remedy=repair.remedy,
+            path=repair.path,
+        )
+        self._begun.append(at)
+        if repair.applied > 0:
+            self._fights.did(cure.did(at))
+        ref = ContainerRef(engine=repair.engine, id="")
+        self._unproven[name] = Attempt(
+            number=0, cure=cure, ref=ref, deadline=at, proof=0, failed=repair.failed, id=repair.id
+        )
 
 
 def _own(

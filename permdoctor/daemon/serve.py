@@ -22,7 +22,8 @@ from permdoctor.alerts.sink import Sink, sinks_of
 from permdoctor.config import Config, Loaded, changed, places, read
 from permdoctor.daemon import log
 from permdoctor.daemon.dispatch import AHEAD, Dispatch, Worker
-from permdoctor.daemon.events import Reloaded, Restored, Swept
+from permdoctor.daemon.episodes import HOUR
+from permdoctor.daemon.events import PastRepair, Reloaded, Restored, Swept
 from permdoctor.daemon.limits import Limits
 from permdoctor.daemon.loop import Loop
 from permdoctor.daemon.notify import Notifier
@@ -122,10 +123,11 @@ class _Service:
         self._sinks = sinks_of(config.alerts.sinks, self._environ)
         parts.open_outbox(self._sinks)
         self._began = True
-        firing = parts.outbox.firing()
+        firing, repairs = parts.outbox.firing(), self._repairs_before(config)
         if firing:
             log.logger().info("alerts go on from before", count=len(firing))
-            self._loop.take([Restored(firing=firing)])
+        if firing or repairs:
+            self._loop.take([Restored(firing=firing, repairs=repairs)])
         self._loop.watch(parts.inbox.fileno(), lambda: None)
         self._loop.watch(parts.nursery.fileno(), self._nursery_died)
         self._catch_signals()
@@ -148,6 +150,16 @@ class _Service:
 
     def run(self) -> None:
         self._loop.run()
+
+    def _repairs_before(self, config: Config) -> tuple[PastRepair, ...]:
+        """Where the journals cannot be read, no repair can be begun either."""
+        from permdoctor.daemon.past import past_repairs
+
+        try:
+            return past_repairs(config.repair.state, time.time() - HOUR)
+        except PermdoctorError as e:
+            log.logger().error(e.message, hint=e.hint)
+            return ()
 
     def _take_care(self, config: Config) -> None:
         """What a repair left paused that was killed with us."""

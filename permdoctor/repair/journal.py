@@ -61,8 +61,20 @@ class PausedContainer(Struct, frozen=True, kw_only=True):
     name: str
 
 
+class Unasked(Struct, frozen=True, kw_only=True):
+    """What the service repaired by itself: which problem (a code, at a container's path as it is
+    shown) of a container of which engine.
+    """
+
+    engine: str
+    code: str
+    target: str
+
+
 class About(Struct, frozen=True, kw_only=True):
-    """``started`` is in seconds since the epoch; ``of`` is the id that an undo undoes."""
+    """``started`` is in seconds since the epoch; ``of`` is the id that an undo undoes.  ``unasked``
+    is of a repair that nobody asked for (``None``: somebody did).
+    """
 
     kind: Literal["repair", "undo"]
     host: str
@@ -72,6 +84,7 @@ class About(Struct, frozen=True, kw_only=True):
     container: str = ""
     remedies: tuple[str, ...] = ()
     of: str = ""
+    unasked: Unasked | None = None
 
 
 class Status(StrEnum):

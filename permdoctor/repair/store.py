@@ -34,6 +34,9 @@ from permdoctor.repair.options import Asked, CannotRepairError
 from permdoctor.repair.planfile import Reader
 from permdoctor.repair.root import Identity, answering, lineage
 
+_SECOND = "%Y%m%d-%H%M%S"
+"""With what a journal's id begins, in UTC."""
+
 _LOOK_SECONDS = 5.0
 _CUT_OFF_NS = 5_000_000_000
 """How far from the last mark that was written the death of its writer may be."""
@@ -87,7 +90,7 @@ class Store:
 
     def _new_directory(self, started: float) -> str:
         """Makes it; its name is the id."""
-        second = time.strftime("%Y%m%d-%H%M%S", time.gmtime(started))
+        second = time.strftime(_SECOND, time.gmtime(started))
         while True:
             id_ = f"{second}-{secrets.token_hex(2)}"
             with contextlib.suppress(FileExistsError):
@@ -163,10 +166,11 @@ class Store:
 
     # --- looking back ---
 
-    def records(self) -> tuple[Record, ...]:
-        """All of them, the newest last."""
+    def records(self, since: float = 0.0) -> tuple[Record, ...]:
+        """The newest last: all of them, or those since then (seconds since the epoch)."""
+        first = time.strftime(_SECOND, time.gmtime(since)) if since > 0 else ""
         try:
-            ids = sorted(os.listdir(self._at("journal")))
+            ids = sorted(i for i in os.listdir(self._at("journal")) if i >= first)
         except (FileNotFoundError, NotADirectoryError):
             return ()
         except OSError as e:

@@ -8,10 +8,31 @@ import pytest
 from msgspec.structs import replace
 
 from permdoctor.alerts.alert import Alert, AlertStatus
-from permdoctor.daemon.events import Changed, Found, Reloaded, RepairRule, Restored, Silence
+from permdoctor.daemon.events import (
+    Changed,
+    Found,
+    PastRepair,
+    Reloaded,
+    RepairRule,
+    Restored,
+    Silence,
+)
 from permdoctor.daemon.limits import Limits
 
-from .story import Done, Result, Row, Story, change, connected, found, seen, start, stop
+from .story import (
+    ENGINE,
+    EPOCH,
+    Done,
+    Result,
+    Row,
+    Story,
+    change,
+    connected,
+    found,
+    seen,
+    start,
+    stop,
+)
 
 CHOWN = "chown-directory"
 ACL = "acl-user"
@@ -208,6 +229,56 @@ def test_in_vain_before_the_service_was_started_again() -> None:
     assert lines_of(story) == ["11 repair a chown-directory /srv/data"]
 
 
+def past(ago: float, container: str, target: str = "/data", **more: Any) -> PastRepair:
+    """A repair of ``broken(target)``, that long before the service was started again."""
+    fields = {"remedy": CHOWN, "path": b"/srv" + target.encode(), "code": "PD101", "applied": 1}
+    return PastRepair(
+        at=EPOCH - ago, engine=ENGINE, container=container, target=target, **(fields | more)
+    )
+
+
+IN_VAIN = "2 +PD401 a"
+AGAIN = "2 repair a chown-directory /srv/data"
+
+
+@pytest.mark.parametrize(
+    ("before", "lines"),
+    [
+        pytest.param(past(10, "a"), [IN_VAIN], id="the same"),
+        pytest.param(past(10, "a", applied=0, failed="EPERM"), [IN_VAIN], id="it had failed"),
+        pytest.param(past(10, "b"), [AGAIN], id="another container"),
+        pytest.param(past(10, "a", "/other"), [AGAIN], id="another mount"),
+        pytest.param(past(10, "a", path=b"/srv/moved"), [AGAIN], id="another place"),
+        pytest.param(past(10, "a", code="PD102"), [AGAIN], id="another problem"),
+    ],
+)
+def test_not_proven_when_the_service_ended(before: PastRepair, lines: list[str]) -> None:
+    """It crashed, or was killed, before a check could say whether the repair had helped."""
+    story = story_of()
+    story.play((0, Restored(repairs=(before,))), (1, connected("a")), (2, Result("a", broken())))
+    assert lines_of(story) == lines
+
+
+def test_it_had_helped_when_the_service_ended() -> None:
+    story = story_of()
+    story.play((0, Restored(repairs=(past(10, "a"),))), (1, connected("a")), (2, Result("a")))
+    story.play((100, change("a")))
+    judged(story, broken())
+    assert [line.split(" ", 1)[1] for line in lines_of(story)] == [repair_of("a", "/srv/data")]
+
+
+def test_in_vain_is_one_finding_whoever_remembers_it() -> None:
+    """People were told of it, and the journal knows of it."""
+    first = story_of()
+    first.play((0, connected("a")), (1, Result("a", broken())), (2, Done()))
+    first.play((3, Result("a", broken())))
+    firing = first.reconciler.state().firing
+    story = story_of()
+    story.play((0, Restored(firing=firing, repairs=(past(10, "a"),))), (1, connected("a")))
+    story.play((2, Result("a", broken())))
+    assert story.findings("a") == ["PD101*", "PD401*"]
+
+
 # -- how often, and when ----------------------------------------------------------------------
 
 
@@ -225,6 +296,25 @@ def test_the_cap_of_an_hour() -> None:
     assert len(lines_of(story)) == 2
     judged(story, broken("/c"), id_="c")
     assert lines_of(story)[2:] == [f"{HOUR + 1:g} repair c chown-directory /srv/c"]
+
+
+@pytest.mark.parametrize(
+    ("ago", "repaired"),
+    [
+        pytest.param((HOUR - 100, 10), f"{100:g}", id="when the first is an hour ago"),
+        pytest.param((10, HOUR - 100), f"{100:g}", id="in any order"),
+        pytest.param((10, -9999), f"{HOUR - 10:g}", id="by a clock that was set back"),
+        pytest.param((10,), "2", id="there is room"),
+    ],
+)
+def test_the_cap_of_an_hour_survives_a_restart(ago: tuple[float, ...], repaired: str) -> None:
+    story = story_of(repairs_per_hour=2, check_again=1e6)
+    before = tuple(past(a, f"gone{a}", f"/gone{a}") for a in ago)
+    story.play((0, Restored(repairs=before)), (1, connected("a")), (2, Result("a", broken())))
+    assert story.reconciler.state().repairs == len(ago) + (repaired == "2")
+    while not lines_of(story):
+        story.play((8, Result("a", broken()))) if story.now < 8 else judged(story, broken())
+    assert lines_of(story) == [f"{repaired} repair a chown-directory /srv/data"]
 
 
 def test_no_repairs_an_hour() -> None:
@@ -381,6 +471,16 @@ def test_a_fight_goes_on_after_a_restart_of_the_service() -> None:
     assert lines_of(story) == []
     assert story.findings("a") == ["PD101*", "PD402*"]
     assert story.findings("b") == ["PD402*"]
+
+
+def test_a_fight_that_a_restart_came_into() -> None:
+    """Nobody was told of one yet."""
+    before = (past(300, "a", path=A.encode()), past(200, "b", path=B.encode()))
+    story = story_of()
+    story.play((0, Restored(repairs=before)), (1, connected("a", "b")))
+    story.play(*((at, Result(i)) for at in (2, 9) for i in "ab"), (100, change("a")))
+    judged(story, broken("/data", host_path=A))
+    assert [line.split(" ", 1)[1] for line in lines_of(story)] == ["+PD402 a", "+PD402 b"]
 
 
 def test_after_more_than_an_hour_it_is_no_fight() -> None:

@@ -36,7 +36,7 @@ _SEGMENT: Final = 8
 """Characters of a path's segment that may be a key; shorter ones are words."""
 
 _BODY_SECONDS: Final = 2.0
-_STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r|$)")
+_STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-9]\d\d)(?: |\r|$)")
 _SAFE: Final = "!#$%&'()*+,/:;=?@[]~"
 
 _ABOUT_THE_SINK: Final = frozenset({401, 403, 404, 407, 408, 421, 425, 429})

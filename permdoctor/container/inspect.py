@@ -46,14 +46,14 @@ def engine_from_info(
     facts, ver = _mapping(info), _mapping(version)
     options = _strings(facts.get("SecurityOptions"))
     names = {part for o in options for part in o.split(",") if part.startswith("name=")}
-    data_root = _string(facts.get("DockerRootDir"))
+    data_root = text_of(facts.get("DockerRootDir"))
     rootless = "name=rootless" in names or facts.get("Rootless") is True
     tail = _REMAPPED_ROOT.search(data_root) if "name=userns" in names else None
-    api = _string(ver.get("ApiVersion"))
+    api = text_of(ver.get("ApiVersion"))
     return EngineInfo(
         endpoint=endpoint,
         product="podman" if "BuildahVersion" in facts else "docker",
-        version=_string(facts.get("ServerVersion")) or _string(ver.get("Version")),
+        version=text_of(facts.get("ServerVersion")) or text_of(ver.get("Version")),
         api_version=api,
         data_root=_path(data_root),
         remapped_root=(int(tail[1]), int(tail[2])) if tail else None,
@@ -77,30 +77,30 @@ def container_from_inspect(
     top = _mapping(obj)
     config, host = _mapping(top.get("Config")), _mapping(top.get("HostConfig"))
     state = _mapping(top.get("State"))
-    pid = _number(state.get("Pid")) or 0
+    pid = number_of(state.get("Pid")) or 0
     return Container(
         engine=engine,
-        id=_string(top.get("Id")),
-        name=_string(top.get("Name")).removeprefix("/"),
-        image=_string(config.get("Image")) or _string(top.get("ImageName")),
+        id=text_of(top.get("Id")),
+        name=text_of(top.get("Name")).removeprefix("/"),
+        image=text_of(config.get("Image")) or text_of(top.get("ImageName")),
         state=state_word(state.get("Status")),
         pid=pid if pid > 0 else None,
-        exit_code=_number(state.get("ExitCode")),
-        error=_string(state.get("Error")),
-        restart_count=_number(top.get("RestartCount")) or 0,
-        user=_string(config.get("User")),
+        exit_code=number_of(state.get("ExitCode")),
+        error=text_of(state.get("Error")),
+        restart_count=number_of(top.get("RestartCount")) or 0,
+        user=text_of(config.get("User")),
         group_add=_strings(host.get("GroupAdd")),
         caps_added=_caps(host.get("CapAdd")),
         caps_dropped=_caps(host.get("CapDrop")),
         privileged=host.get("Privileged") is True,
-        userns_mode=_string(host.get("UsernsMode")),
+        userns_mode=text_of(host.get("UsernsMode")),
         read_only_rootfs=host.get("ReadonlyRootfs") is True,
         env=env_pairs(_strings(config.get("Env"))),
         labels=label_pairs(config.get("Labels")),
-        command=(_string(top.get("Path")), *_strings(top.get("Args"))),
+        command=(text_of(top.get("Path")), *_strings(top.get("Args"))),
         mounts=requested_mounts(top.get("Mounts"), host),
         exec_pids=exec_pids,
-        started=_string(state.get("StartedAt")),
+        started=text_of(state.get("StartedAt")),
     )
 
 
@@ -112,7 +112,7 @@ def env_pairs(lines: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 def label_pairs(labels: object) -> tuple[tuple[str, str], ...]:
     """A mapping of labels, in its order."""
-    return tuple((_string(k), _string(v)) for k, v in _mapping(labels).items())
+    return tuple((text_of(k), text_of(v)) for k, v in _mapping(labels).items())
 
 
 def requested_mounts(mounts: object, host_config: object) -> tuple[RequestedMount, ...]:
@@ -146,10 +146,10 @@ def _mounts(value: object) -> Iterator[RequestedMount]:
         yield RequestedMount(
             kind=kind,
             target=target,
-            source=None if kind is MountKind.TMPFS else _path(_string(m.get("Source"))) or None,
+            source=None if kind is MountKind.TMPFS else _path(text_of(m.get("Source"))) or None,
             read_only=m.get("RW") is False,
-            volume=(_string(m.get("Name")) or None) if kind is MountKind.VOLUME else None,
-            mode=_string(m.get("Mode")),
+            volume=(text_of(m.get("Name")) or None) if kind is MountKind.VOLUME else None,
+            mode=text_of(m.get("Mode")),
         )
 
 
@@ -159,8 +159,8 @@ def _host_config_mounts(value: object) -> Iterator[RequestedMount]:
         if target is None:
             continue
         kind = _kind(m.get("Type"), m)
-        source = _string(m.get("Source"))
-        subpath = _string(_mapping(m.get("VolumeOptions")).get("Subpath"))
+        source = text_of(m.get("Source"))
+        subpath = text_of(_mapping(m.get("VolumeOptions")).get("Subpath"))
         yield RequestedMount(
             kind=kind,
             target=target,
@@ -176,7 +176,7 @@ def _tmpfs(value: object) -> Iterator[RequestedMount]:
     for path, options in _mapping(value).items():
         target = absolute_path(path)
         if target is not None:
-            mode = _string(options)
+            mode = text_of(options)
             read_only = "ro" in mode.split(",")
             yield RequestedMount(
                 kind=MountKind.TMPFS, target=target, read_only=read_only, mode=mode
@@ -189,7 +189,7 @@ def _devices(value: object) -> Iterator[RequestedMount]:
         target = absolute_path(d.get("PathInContainer")) or source
         if source is None or target is None:
             continue
-        allowed = _string(d.get("CgroupPermissions")) or "rwm"
+        allowed = text_of(d.get("CgroupPermissions")) or "rwm"
         yield RequestedMount(
             kind=MountKind.DEVICE,
             target=target,
@@ -201,7 +201,7 @@ def _devices(value: object) -> Iterator[RequestedMount]:
 
 def _kind(value: object, mount: Json) -> MountKind:
     try:
-        return MountKind(_string(value))
+        return MountKind(text_of(value))
     except ValueError:
         if value in (None, ""):
             return MountKind.VOLUME if mount.get("Name") else MountKind.BIND
@@ -210,7 +210,7 @@ def _kind(value: object, mount: Json) -> MountKind:
 
 def state_word(value: object) -> State:
     """``State.Status`` of inspect or ``State`` of a list; Podman has words of its own."""
-    word = _string(value).lower()
+    word = text_of(value).lower()
     try:
         return State(word)
     except ValueError:
@@ -229,7 +229,7 @@ def _mappings(value: object) -> Iterator[Json]:
     return (m for m in value if isinstance(m, dict)) if isinstance(value, list) else iter(())
 
 
-def _string(value: object) -> str:
+def text_of(value: object) -> str:
     """A string; the lone surrogates that JSON can smuggle in become ``?``."""
     if not isinstance(value, str):
         return ""
@@ -238,12 +238,15 @@ def _string(value: object) -> str:
 
 def _strings(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
-        return (_string(value),)
-    return tuple(_string(s) for s in value if isinstance(s, str)) if isinstance(value, list) else ()
+        return (text_of(value),)
+    return tuple(text_of(s) for s in value if isinstance(s, str)) if isinstance(value, list) else ()
 
 
-def _number(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def number_of(value: object) -> int | None:
+    """A number as Go has it, in 64 bits."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if -(1 << 63) <= value < 1 << 63 else None
 
 
 def _path(text: str) -> bytes:
@@ -253,5 +256,5 @@ def _path(text: str) -> bytes:
 
 def absolute_path(value: object) -> bytes | None:
     """A clean absolute path, as Go's ``filepath.Clean`` makes it; ``None`` for anything else."""
-    path = _path(_string(value))
+    path = _path(text_of(value))
     return clean_path(path) if path.startswith(b"/") else None

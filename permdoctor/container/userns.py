@@ -71,7 +71,7 @@ def predicted_userns(
         return INITIAL
     if engine.remapped_root is None or userns_mode not in ("", "private"):
         raise PredictionError(
-            f"the id map of --userns={printable(userns_mode)} is not known before it runs",
+            f"the id map of --userns={printable(userns_mode[:100])} is not known before it runs",
             hint="start it and check again",
         )
     uid, gid = engine.remapped_root
@@ -113,7 +113,7 @@ def _rootless(engine: EngineInfo, mode: str, subids: SubIds) -> UserNs:
     if mode == "keep-id":
         return _namespace(_keep_id(own_uids, uid), _keep_id(own_gids, gid), owner=uid)
     raise PredictionError(
-        f"the id map of --userns={printable(mode)} is not known before it runs",
+        f"the id map of --userns={printable(mode[:100])} is not known before it runs",
         hint="start it and check again",
     )
 

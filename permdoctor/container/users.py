@@ -23,6 +23,9 @@ MAX_ID: Final = (1 << 31) - 1
 MAX_BYTES: Final = 1 << 20
 """How much of a passwd or group is looked at."""
 
+_SHOWN: Final = 100
+"""Bytes of a name that is not found."""
+
 _INTEGER = re.compile(rb"[+-]?[0-9]+\Z")
 _MAX_INT: Final = (1 << 63) - 1
 
@@ -122,7 +125,7 @@ def _match_user(arg: bytes, users: tuple[PasswdEntry, ...]) -> PasswdEntry:
             return u
     if number is None:
         raise PredictionError(
-            f"unable to find user {printable(arg)}: no matching entries in passwd file",
+            f"unable to find user {_shown(arg)}: no matching entries in passwd file",
             hint="the name is looked up in the image's /etc/passwd, not the host's; give a number",
         )
     return PasswdEntry(name=b"", uid=number, gid=0)
@@ -151,9 +154,13 @@ def _added_group(arg: str, groups: tuple[GroupEntry, ...]) -> Gid:
 
 def _no_group(verb: str, arg: bytes) -> PredictionError:
     return PredictionError(
-        f"{verb} to find group {printable(arg)}: no matching entries in group file",
+        f"{verb} to find group {_shown(arg)}: no matching entries in group file",
         hint="the name is looked up in the image's /etc/group, not the host's; give a number",
     )
+
+
+def _shown(arg: bytes) -> str:
+    return printable(arg if len(arg) <= _SHOWN else arg[:_SHOWN] + b"...")
 
 
 def _lines(text: bytes) -> list[bytes]:

@@ -278,6 +278,11 @@ class _Handler(BaseHTTPRequestHandler):
         if body:
             self.wfile.write(answer.body)
 
+    def send_error(self, *args: Any, **more: Any) -> None:
+        """With a head, also to who speaks HTTP/0.9."""
+        self.request_version = self.protocol_version
+        super().send_error(*args, **more)
+
     def version_string(self) -> str:
         return "permdoctor"
 

@@ -24,8 +24,10 @@ from permdoctor.container.inspect import (
     container_from_inspect,
     engine_from_info,
     label_pairs,
+    number_of,
     requested_mounts,
     state_word,
+    text_of,
     version_tuple,
 )
 from permdoctor.engines import (
@@ -162,7 +164,7 @@ class DockerEngine:
         state = obj.get("State") if isinstance(obj, dict) else None
         if not isinstance(state, dict) or state.get("Running") is not True:
             return ""
-        return str(state.get("StartedAt") or "")
+        return text_of(state.get("StartedAt"))
 
     def containers_using(
         self, sources: Collection[bytes], *, max_age: float = 0.0
@@ -255,15 +257,15 @@ class DockerEngine:
 
     def _exec_pids(self, ids: Iterable[object]) -> tuple[int, ...]:
         pids = []
-        for exec_id in [i for i in ids if isinstance(i, str)][:_MAX_EXECS]:
+        for exec_id in [text_of(i) for i in ids if isinstance(i, str)][:_MAX_EXECS]:
             try:
                 session = self._json(f"/exec/{segment(exec_id)}/json")
             except AnsweredError:
                 continue  # it has ended
             if not isinstance(session, dict):
                 continue
-            pid = session.get("Pid") if session.get("Running") is True else None
-            if isinstance(pid, int) and pid > 0:
+            pid = number_of(session.get("Pid")) if session.get("Running") is True else None
+            if pid is not None and pid > 0:
                 pids.append(pid)
         return tuple(pids)
 
@@ -328,13 +330,13 @@ def _transport(endpoint: Endpoint) -> Transport:
 def _summary(obj: dict[str, Any]) -> Summary:
     names = obj.get("Names")
     listed = names if isinstance(names, list) else ()
-    own = [n.removeprefix("/") for n in listed if isinstance(n, str)]
+    own = [text_of(n).removeprefix("/") for n in listed if isinstance(n, str)]
     # A link shows as "/other/alias": the container's own name has no further slash.
     name = next((n for n in own if "/" not in n), own[0] if own else "")
     return Summary(
-        id=str(obj.get("Id", "")),
+        id=text_of(obj.get("Id")),
         name=name,
-        image=str(obj.get("Image", "")),
+        image=text_of(obj.get("Image")),
         state=state_word(obj.get("State")),
         mounts=requested_mounts(obj.get("Mounts"), None),
         labels=label_pairs(obj.get("Labels")),

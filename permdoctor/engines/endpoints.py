@@ -20,6 +20,9 @@ from permdoctor.kernel.text import printable
 
 DEFAULT: Final = "unix:///var/run/docker.sock"
 _MAX_FILE: Final = 1 << 20
+_SHOWN: Final = 200
+"""Characters of an address that makes no sense."""
+
 _LIST: Final = "`docker context ls` lists them; --host names an engine directly"
 
 
@@ -75,7 +78,7 @@ def _endpoint(address: str, origin: str, tls: TlsFiles | None) -> Endpoint:
 
 def _normal(address: str, origin: str) -> str:
     """``unix:///path`` or ``tcp://host:port``, local; else :class:`UsageError`."""
-    shown = f"{origin}: {printable(address)}"
+    shown = f"{origin}: {printable(address[:_SHOWN])}"
     scheme, sep, rest = address.partition("://")
     if not sep:
         scheme, rest = ("unix", address) if address.startswith("/") else ("tcp", address)
@@ -89,7 +92,7 @@ def _normal(address: str, origin: str) -> str:
     if scheme == "ssh":
         raise _remote(shown)
     raise UsageError(
-        f"{shown}: cannot talk {printable(scheme)}://",
+        f"{shown}: cannot talk {printable(scheme[:_SHOWN])}://",
         hint="unix:///path/to/docker.sock, or tcp://127.0.0.1:2375",
     )
 
@@ -141,7 +144,7 @@ def _current_context(config_dir: str) -> str:
         config = _read_json(path)
     except FileNotFoundError:
         return ""
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise UsageError(
             f"{printable(path)}: {_why(e)}", hint="repair it, or name the engine with --host"
         ) from e
@@ -163,7 +166,7 @@ def _context(config_dir: str, name: str, origin: str) -> Endpoint:
         skip = docker.get("SkipTLSVerify") is True
     except FileNotFoundError as e:
         raise UsageError(f"{shown}: there is no such context", hint=_LIST) from e
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
         raise UsageError(f"{shown}: broken: {printable(path)}: {_why(e)}", hint=_LIST) from e
     if not isinstance(host, str):
         raise UsageError(f"{shown}: broken: its Host is no text", hint=_LIST)

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from permdoctor.container.inspect import number_of, text_of
 from permdoctor.engines.transport import (
     AnsweredError,
     EngineError,
@@ -33,6 +34,7 @@ MAX_LINE: Final = 1 << 20
 _MAX_HEAD: Final = 64 << 10
 _CHUNK: Final = 64 << 10
 _TYPES: Final = ("container", "volume", "daemon")
+_STATUS: Final = re.compile(rb"[0-9]{3}\Z")
 _ID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}\Z")
 _OWN: Final = frozenset(
     {"image", "name", "exitCode", "signal", "execID", "execDuration", "oldName"}
@@ -146,7 +148,7 @@ class EventStream:
             raw += piece
         head, _, body = raw.partition(b"\r\n\r\n")
         words = head.split(b"\r\n", 1)[0].split()
-        if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
+        if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not _STATUS.match(words[1]):
             raise not_an_engine(f"unix://{self._path}")
         if int(words[1]) != 200:
             raise self._refused(int(words[1]), body)
@@ -170,8 +172,8 @@ def parse_event(line: bytes) -> EngineEvent | None:
         return None
     if not isinstance(obj, dict):
         return None
-    kind, action = obj.get("Type"), obj.get("Action") or obj.get("status")
-    if kind not in _TYPES or not isinstance(action, str):
+    kind, action = obj.get("Type"), text_of(obj.get("Action")) or text_of(obj.get("status"))
+    if kind not in _TYPES or not action:
         return None
     actor = obj.get("Actor")
     actor = actor if isinstance(actor, dict) else {}
@@ -182,7 +184,7 @@ def parse_event(line: bytes) -> EngineEvent | None:
         kind=kind,
         action=_PODMAN.get(word, word),
         container=_id(_container(kind, actor, attributes, obj)),
-        name=_text(attributes.get("name")) if kind == "container" else "",
+        name=text_of(attributes.get("name")) if kind == "container" else "",
         labels=_labels(attributes) if kind == "container" else (),
         at=_nanoseconds(obj),
     )
@@ -201,9 +203,9 @@ def _container(
 ) -> str:
     match kind:
         case "container":
-            return _text(actor.get("ID")) or _text(obj.get("id"))
+            return text_of(actor.get("ID")) or text_of(obj.get("id"))
         case "volume":
-            return _text(attributes.get("container"))
+            return text_of(attributes.get("container"))
         case _:
             return ""
 
@@ -213,13 +215,12 @@ def _id(text: str) -> str:
 
 
 def _labels(attributes: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    return tuple((k, v) for k, v in attributes.items() if isinstance(v, str) and k not in _OWN)
+    return tuple(
+        (text_of(k), text_of(v))
+        for k, v in attributes.items()
+        if isinstance(v, str) and k not in _OWN
+    )
 
 
 def _nanoseconds(obj: Mapping[str, Any]) -> int:
-    at = obj.get("timeNano")
-    return at if isinstance(at, int) and not isinstance(at, bool) else 0
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return max(0, number_of(obj.get("timeNano")) or 0)

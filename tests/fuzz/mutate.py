@@ -6,8 +6,8 @@ Everything is drawn from the ``Random`` that is given.  Now and then an input is
 
 from __future__ import annotations
 
-import copy
 import json
+import marshal
 import re
 from collections.abc import Callable, Sequence
 from random import Random
@@ -24,8 +24,8 @@ NUMBERS: Final = (
 TEXTS: Final = (
     "", " ", "\0", "a\0b", "\n", "\r\n", "\ud800", "\udc80", "\udcff\ud800", "\x1b[31mred\x1b[0m",
     "\x1b]0;title\x07", "\u202eevil", "\u2028", "\ufeff", "é", "😀", "\x85", "\x7f", "../../etc",
-    "/", "//", "/a/../..", "/proc/self/root", "-1", "0x10", "1_000", "+1", "\uff11\uff12", "NaN", "null",
-    "%s%n", "{}", "\\", "'", '"', "a" * 300, "a:b:c", "a=b", "true",
+    "/", "//", "/a/../..", "/proc/self/root", "-1", "0x10", "1_000", "+1", "\uff11\uff12",
+    "NaN", "null", "%s%n", "{}", "\\", "'", '"', "a" * 300, "a:b:c", "a=b", "true",
 )  # fmt: skip
 ODD: Final[tuple[Any, ...]] = (
     None, True, False, *NUMBERS, 1.5, -0.0, 1e308, float("nan"), float("inf"), *TEXTS, [], {}, [[]],
@@ -146,11 +146,16 @@ def json_of(samples: Sequence[bytes]) -> Make:
     return make
 
 
+_MOST_HOLDERS: Final = 2000
+
+
 def tree_of(chance: Random, tree: Any, odd: Sequence[Any]) -> Any:
     """A copy with some of its values replaced by ``odd`` ones, or by others of its own."""
-    whole = [copy.deepcopy(tree)]
+    whole = [_copied(tree)]
     for _ in range(chance.choice((0, 1, 1, 2, 4, 16))):
-        holders = list(_holders(whole))
+        holders = _holders(whole)
+        if len(holders) > _MOST_HOLDERS:
+            break
         holder = chance.choice(holders)
         key = chance.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
         match chance.randrange(6):
@@ -160,20 +165,28 @@ def tree_of(chance: Random, tree: Any, odd: Sequence[Any]) -> Any:
                 holder[chance.choice(TEXTS)] = holder.pop(key)
             case 2:
                 other = chance.choice(holders)
-                holder[key] = copy.deepcopy(other[0] if isinstance(other, list) else other)
+                holder[key] = _copied(other[0] if isinstance(other, list) else other)
             case 3 if isinstance(holder, list) and holder is not whole:
-                holder += [holder[key]] * chance.choice((1, 3, 100))
+                holder += [holder[key]] * chance.choice((1, 3, 30))
             case _:
-                holder[key] = copy.deepcopy(chance.choice(odd))
+                holder[key] = _copied(chance.choice(odd))
     return whole[0]
 
 
-def _holders(tree: Any) -> Any:
+def _holders(tree: Any) -> list[Any]:
     """Every array and table that has something in it."""
-    if tree and isinstance(tree, dict | list):
-        yield tree
-        for value in tree.values() if isinstance(tree, dict) else tree:
-            yield from _holders(value)
+    found, left = [], [tree]
+    while left:
+        each = left.pop()
+        if each and isinstance(each, dict | list):
+            found.append(each)
+            left += each.values() if isinstance(each, dict) else each
+    return found
+
+
+def _copied(tree: Any) -> Any:
+    """``copy.deepcopy``, but quick."""
+    return marshal.loads(marshal.dumps(tree)) if isinstance(tree, dict | list) else tree
 
 
 def _doubled_key(chance: Random, text: str) -> str:

@@ -122,19 +122,19 @@ def _table(key: Check, element: Check) -> Check:
 
 def _struct(declared: type[Struct]) -> Check:
     hints = typing.get_type_hints(declared, include_extras=True)
-    fields = [(n, _lazy(hints[n])) for n in declared.__struct_fields__]
+    fields: list[tuple[str, str, Check]] = []
 
     def check(value: Any, at: str) -> None:
+        if not fields:  # only now: a type may hold itself
+            fields.extend(
+                (n, f"{declared.__name__}.{n}", _checker(hints[n]))
+                for n in declared.__struct_fields__
+            )
         must(isinstance(value, declared), f"{at}: {value!r:.80} is no {declared.__name__}")
-        for name, each in fields:
-            each(getattr(value, name), f"{declared.__name__}.{name}")
+        for name, place, each in fields:
+            each(getattr(value, name), place)
 
     return check
-
-
-def _lazy(declared: Any) -> Check:
-    """Types may hold themselves."""
-    return lambda value, at: _checker(declared)(value, at)
 
 
 def tellable(error: BaseException) -> None:

@@ -6,6 +6,7 @@ The product in one function: find the container, read its facts, judge them.  St
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -16,8 +17,10 @@ from permdoctor.app.collect import Collector, Options
 from permdoctor.app.engines import connected, find
 from permdoctor.app.progress import Progress
 from permdoctor.config import Config
+from permdoctor.container.container import Container
 from permdoctor.container.needs import Need
 from permdoctor.diagnosis.diagnose import diagnose
+from permdoctor.diagnosis.ignoring import marked
 from permdoctor.diagnosis.report import CheckResult, Report, Skipped
 from permdoctor.engines import Engine
 from permdoctor.engines.process import container_of_process
@@ -101,19 +104,26 @@ def _all_of(
         yield printable(summary.name), partial(_by_id, collector, engine, summary.id)
 
 
+def _judged(collector: Collector, engine: Engine | None, container: Container) -> Report:
+    report = diagnose(collector.facts(engine, container))
+    now = time.time()
+    rules = collector.options.config.ignore
+    return marked(report, [r for r in rules if r.until is None or now < r.until])
+
+
 def _raise(e: PermdoctorError) -> Report:
     raise e
 
 
 def _process(collector: Collector, pid: int) -> Report:
     container = collector.in_worker(container_of_process, pid)  # its environment may not answer
-    return diagnose(collector.facts(None, container))
+    return _judged(collector, None, container)
 
 
 def _named(collector: Collector, engines: tuple[Engine, ...], name: str) -> Report:
     engine, container = find(engines, name)
-    return diagnose(collector.facts(engine, container))
+    return _judged(collector, engine, container)
 
 
 def _by_id(collector: Collector, engine: Engine, id_: str) -> Report:
-    return diagnose(collector.facts(engine, engine.inspect(id_)))
+    return _judged(collector, engine, engine.inspect(id_))

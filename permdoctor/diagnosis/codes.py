@@ -1,8 +1,8 @@
 """The catalogue of findings.  A code never changes its meaning; a page of text explains each.
 
 PD1xx are errors (something needed is refused), PD2xx warnings (too much is allowed, or it will
-go wrong later), PD3xx informations, PD4xx warnings of the service about its own repairs.  The
-pages are ``pages/PDxxx.md``; reading them is ``cli/``'s.
+go wrong later), PD3xx informations, PD4xx warnings of the service about its own work.  The pages
+are ``pages/PDxxx.md``; reading them is ``cli/``'s.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ _TABLE: Final = (
     ("PD307", "server-decides-note", "Nothing looks refused, but a server has the last word"),
     ("PD401", "repair-in-vain", "The service repaired this, and it is still there"),
     ("PD402", "repairs-fight", "Two repairs undo each other; the service has stopped them"),
+    ("PD403", "mount-unjudged", "A mount cannot be judged: its filesystem does not answer"),
 )
 
 CODES: Final[Mapping[str, Code]] = MappingProxyType(

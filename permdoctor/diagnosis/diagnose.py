@@ -91,14 +91,16 @@ def _asked_for_above(facts: Facts, bind: Bind) -> Bind | None:
 
 def _judged(facts: Facts) -> bool:
     """Whether enough is known to call silence good news."""
-    walked = all(b.walk is not None or _explained(b) for b in facts.binds)
-    return bool(facts.subjects) and walked and not facts.partial
+    unread = any(is_unread(b) for b in facts.binds)
+    return bool(facts.subjects) and not unread and not facts.partial
 
 
-def _explained(bind: BindFacts) -> bool:
-    return bind.bind.source_state in (SourceState.MISSING, SourceState.DELETED) or (
-        bind.bind.kind is MountKind.TMPFS and bind.bind.mounted is None
+def is_unread(of: BindFacts) -> bool:
+    """Whether the root of a mount could not be read, without a finding that says why."""
+    explained = of.bind.source_state in (SourceState.MISSING, SourceState.DELETED) or (
+        of.bind.kind is MountKind.TMPFS and of.bind.mounted is None
     )
+    return of.walk is None and not explained
 
 
 def _judge_root(facts: Facts, bind: BindFacts, need: PathNeed) -> tuple[tuple[int, Judgement], ...]:

@@ -81,7 +81,8 @@ class Finding(Struct, frozen=True, kw_only=True):
     ``host_path`` is the host's path of the refusing object; of a finding on what lies below a
     mount it is the mount's.
     ``subject`` is an index into ``Report.subjects`` (``None``: nobody in particular).  ``count``
-    and ``samples`` aggregate entries below a mount; for a single path count is 1.
+    and ``samples`` aggregate entries below a mount; for a single path count is 1.  ``ignored`` is
+    the reason of the ``[[ignore]]`` that covers it, empty if there is none.
     """
 
     code: str
@@ -96,6 +97,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     count: int = 1
     samples: tuple[bytes, ...] = ()
     remedies: tuple[Remedy, ...] = ()
+    ignored: str = ""
 
 
 class Coverage(Struct, frozen=True, kw_only=True):
@@ -165,8 +167,13 @@ class Report(Struct, frozen=True, kw_only=True):
     judged: bool = True
     """False when so much could not be read that "nothing found" would be a lie."""
 
+    @property
+    def counted(self) -> tuple[Finding, ...]:
+        """The findings that nobody ignores."""
+        return tuple(f for f in self.findings if not f.ignored)
+
     def worst(self) -> Severity | None:
-        return max((f.severity for f in self.findings), default=None)
+        return max((f.severity for f in self.counted), default=None)
 
 
 class CheckResult(Struct, frozen=True, kw_only=True):
@@ -178,8 +185,10 @@ class CheckResult(Struct, frozen=True, kw_only=True):
     version: str = ""
 
     def exit_status(self, fail_on: Severity) -> int:
-        """1 findings of at least ``fail_on``; 3 something could not be checked; else 0."""
-        if any(f.severity >= fail_on for r in self.reports for f in r.findings):
+        """1 findings of ``fail_on`` or worse; 3 something could not be checked; else 0.  What is
+        ignored does not count.
+        """
+        if any(f.severity >= fail_on for r in self.reports for f in r.counted):
             return 1
         if self.failed or any(not r.judged for r in self.reports):
             return 3

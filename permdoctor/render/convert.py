@@ -223,6 +223,7 @@ def finding_document(of: Finding, subjects: tuple[Subject, ...]) -> doc.FindingD
         count=of.count,
         samples=[printable(s) for s in of.samples],
         remedies=[_remedy(r) for r in of.remedies],
+        ignored=one_line(of.ignored),
     )
 
 

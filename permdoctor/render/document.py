@@ -139,7 +139,9 @@ class RemedyDoc(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FindingDoc(msgspec.Struct, frozen=True, kw_only=True):
-    """``subject`` is an index into the report's subjects."""
+    """``subject`` is an index into the report's subjects.  ``ignored`` is the reason why it counts
+    for nothing, empty if it counts.
+    """
 
     code: str
     name: str
@@ -154,6 +156,7 @@ class FindingDoc(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     samples: list[str]
     remedies: list[RemedyDoc]
+    ignored: str = ""
 
 
 class SkippedDoc(msgspec.Struct, frozen=True, kw_only=True):

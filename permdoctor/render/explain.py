@@ -82,6 +82,8 @@ def coverage(of: Coverage) -> str:
 
 def _finding(finding: Finding, report: Report) -> Iterator[Line]:
     yield finding_headline(finding)
+    if finding.ignored:
+        yield _fact("ignored", finding.ignored)
     yield from _facts(finding, report)
     if finding.verdict is not None and finding.subject is not None:
         yield from steps(finding.verdict, report.subjects[finding.subject], report.subjects)

@@ -55,7 +55,7 @@ def check_exit(of: ViewDoc | CheckDoc, least: Severity) -> int:
     """As ``CheckResult.exit_status``."""
     if isinstance(of, ViewDoc):
         return _exit([of.worst] if of.worst else [], least, complete=of.complete)
-    worst = [f.severity for r in of.reports for f in r.findings]
+    worst = [f.severity for r in of.reports for f in r.findings if not f.ignored]
     return _exit(worst, least, complete=not of.failed and all(r.judged for r in of.reports))
 
 

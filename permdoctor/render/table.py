@@ -1,7 +1,8 @@
 """One compact block for each container; one line for a healthy one.
 
 A block says who, which mounts, what is wrong with the reason and the best remedy.  Informations
-are counted, and shown when asked for.  What could not be read is never left out.
+and what is ignored are counted, and shown when asked for.  What could not be read is never left
+out.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def headline(report: Report) -> Line:
     counts = [
         span(plural(number, severity.name.lower()), STYLES[severity])
         for severity in (Severity.ERROR, Severity.WARNING, Severity.INFO)
-        if (number := sum(f.severity is severity for f in report.findings))
+        if (number := sum(f.severity is severity for f in report.counted))
     ]
     parts: list[Span] = []
     for count in counts:
@@ -86,31 +87,40 @@ def is_healthy(report: Report, verbose: bool) -> bool:
         report.judged
         and not report.skipped
         and all(p.agrees for p in report.probes)
-        and not any(verbose or f.severity > Severity.INFO for f in report.findings)
+        and not any(f.severity > Severity.INFO for f in report.counted)
+        and not (verbose and report.findings)
     )
 
 
 def _block(report: Report, verbose: bool, width: int | None) -> Iterator[Line]:
-    hidden = 0 if verbose else sum(f.severity is Severity.INFO for f in report.findings)
+    hidden = "" if verbose else _hidden(report)
     if is_healthy(report, verbose):
         yield _healthy(report, hidden)
         return
     yield headline(report)
     yield from subjects(report)
     yield from mounts(report, width)
-    for finding in report.findings:
+    for finding in report.findings if verbose else report.counted:
         if verbose or finding.severity > Severity.INFO:
             yield from _finding(finding, report, verbose)
     if hidden:
-        yield line(span(f"{plural(hidden, 'info')} not shown (-v)", Style.DIM), indent=2)
+        yield line(span(f"{hidden} not shown (-v)", Style.DIM), indent=2)
     yield from probes(report.probes, report.subjects, verbose)
     yield from skipped(report.skipped)
 
 
-def _healthy(report: Report, hidden: int) -> Line:
+def _hidden(report: Report) -> str:
+    """How many there are of what is only shown when it is asked for."""
+    infos = sum(f.severity is Severity.INFO for f in report.counted)
+    ignored = len(report.findings) - len(report.counted)
+    parts = (plural(infos, "info") if infos else "", f"{ignored:,} ignored" if ignored else "")
+    return ", ".join(p for p in parts if p)
+
+
+def _healthy(report: Report, hidden: str) -> Line:
     as_whom = ", ".join(_unique(who(s) for s in report.subjects)) or "nobody"
     proven = f", {plural(len(report.probes), 'probe')} agree" if report.probes else ""
-    more = f" ({plural(hidden, 'info')}, -v shows)" if hidden else ""
+    more = f" ({hidden}, -v shows)" if hidden else ""
     parts = [f", {printable(m.target)} {s}" for m in report.mounts if (s := _stopped(m))]
     return line(
         span(f"{printable(report.container.name)}: ", Style.STRONG),
@@ -207,6 +217,9 @@ def _access(mount: MountReport, subjects: tuple[Subject, ...]) -> Span:
 
 def _finding(finding: Finding, report: Report, verbose: bool) -> Iterator[Line]:
     yield finding_headline(finding)
+    if finding.ignored:
+        yield line(span(f"ignored: {finding.ignored}", Style.DIM), indent=4)
+        return
     why = why_refused(finding, report)
     for text in (why, *finding.detail) if verbose or not why else (why,):
         if text:
@@ -219,7 +232,8 @@ def _finding(finding: Finding, report: Report, verbose: bool) -> Iterator[Line]:
 
 def finding_headline(finding: Finding) -> Line:
     severity = finding.severity
-    label = span(f"{severity.name.lower()} {finding.code}", STYLES[severity])
+    style = Style.DIM if finding.ignored else STYLES[severity]
+    label = span(f"{severity.name.lower()} {finding.code}", style)
     return line(label, " ", span(finding.title, Style.STRONG), indent=2, hang=2)
 
 

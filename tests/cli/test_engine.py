@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -74,6 +75,30 @@ def test_fail_on_decides_the_exit_status(dockerd: Engine) -> None:
     finally:
         box.rm()
     assert statuses == [0, 0, 1]
+
+
+@pytest.mark.usefixtures("refused")
+@pytest.mark.parametrize(
+    ("rule", "status"),
+    [
+        ('code = "PD101"', 0),
+        ('container = "ref*"\npath = "/app/*"\nexpires = 2999-01-01', 0),
+        ('code = "PD102"', 1),
+        ('path = "/srv/*"', 1),
+        ('label = "team=ml"', 1),
+        ('code = "PD101"\nexpires = 2020-01-01', 1),
+    ],
+)
+def test_what_is_ignored_does_not_count(
+    dockerd: Engine, tmp_path: Path, rule: str, status: int
+) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text(f'[[ignore]]\nreason = "known"\n{rule}\n')
+    args = ("check", "refused", "-H", dockerd.host, "--config", str(config), "--format", "json")
+    done = permdoctor(*args)
+    first = json.loads(done.stdout)["reports"][0]["findings"][0]
+    assert (done.returncode, first["code"]) == (status, "PD101")
+    assert first["ignored"] == ("" if status else "known")
 
 
 @pytest.mark.usefixtures("refused")

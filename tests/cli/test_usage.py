@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -128,3 +129,18 @@ def test_codes(answer: Call) -> None:
     assert [each.split()[0] for each in done.stdout.splitlines()] == list(CODES)
     assert answer("codes", "pd101").stdout == answer("codes", "write-refused").stdout
     assert answer("codes", "PD101").stdout.startswith("# PD101 write-refused (error)\n")
+
+
+@pytest.mark.parametrize("command", ["status", "findings"])
+def test_a_wrong_configuration_is_no_reason_not_to_ask_the_service(
+    answer: Call, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = tmp_path / "c.toml"
+    wrong.write_text("[service]\nsockt = 1\n")
+    monkeypatch.setenv("PERMDOCTOR_CONFIG", str(wrong))
+    warned, asks, *_, failed, _ = answer(command).stderr.splitlines()
+    assert warned == f"permdoctor: warning: {wrong}:2: service.sockt: no such key"
+    assert asks.startswith("permdoctor: asking at /run/permdoctor/status.sock, ")
+    assert "does not run" in failed
+    named = answer(command, "--config", str(wrong))
+    assert (named.returncode, "asking at" in named.stderr) == (2, False)

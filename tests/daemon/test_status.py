@@ -726,7 +726,6 @@ def test_check_asks_the_service(serve: Serve, config: str, form: str) -> None:
 @pytest.mark.parametrize(
     "more",
     [
-        pytest.param(("other",), id="several names"),
         pytest.param(("--need", "/x=read"), id="a need of its own"),
         pytest.param(("--deep",), id="deep"),
         pytest.param(("--host", NO_ENGINE), id="another engine"),
@@ -741,6 +740,30 @@ def test_what_the_service_does_not_know_is_not_asked(
     status, out, err = as_user(USER, GROUP, lambda: command(*args))
     assert status == 3
     assert "service" not in out + err
+
+
+@as_root
+def test_check_asks_the_service_for_each_of_several(serve: Serve, config: str) -> None:
+    def answer(name: str, view: View) -> bytes:
+        if name == "nosuch":
+            raise UsageError("no container is called nosuch", hint="trainer")
+        return broken_check(name, view)
+
+    serve(answer=answer, group=str(GROUP))
+    args = ("check", "trainer", "nosuch", "trainer", "--config", config)
+    command(*args, "--format", "json")
+    status, out, err = as_user(USER, GROUP, lambda: command(*args, "--format", "json"))
+    document = json.loads(out)
+    jsonschema.validate(document, report_json.schema())
+    assert [r["container"]["name"] for r in document["reports"]] == ["trainer", "trainer"]
+    assert "no container is called nosuch" in err
+    assert status == 1
+    status, out, _ = as_user(USER, GROUP, lambda: command(*args))
+    assert (status, out.count("error PD101")) == (1, 2)
+    alone = ("check", "nosuch", "--config", config)
+    status, out, err = as_user(USER, GROUP, lambda: command(*alone))
+    assert (status, out) == (2, "")
+    assert err.startswith("permdoctor: no container is called nosuch\n")
 
 
 @as_root

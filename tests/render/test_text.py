@@ -147,6 +147,31 @@ def test_informations_are_shown_when_asked_for() -> None:
     assert "PD302" in text(result(broken()), verbose=True)
 
 
+KNOWN = finding(ignored="moves with the next release")
+
+
+@pytest.mark.parametrize(
+    ("of", "verbose", "expected"),
+    [
+        pytest.param(
+            report(findings=(KNOWN, info())),
+            False,
+            "trainer: ok, 3 mounts, as 1001:1001 (model) (1 info, 1 ignored, -v shows)",
+            id="it does not count",
+        ),
+        pytest.param(
+            report(findings=(finding(), KNOWN)), False, "  1 ignored not shown (-v)", id="counted"
+        ),
+        pytest.param(
+            report(findings=(KNOWN,)), True, "    ignored: moves with the next release", id="why"
+        ),
+    ],
+)
+def test_what_is_ignored_is_shown_as_such(of: Report, verbose: bool, expected: str) -> None:
+    shown = text(result(of), verbose=verbose).splitlines()
+    assert expected in shown
+
+
 def test_blocks_are_apart_and_healthy_lines_together() -> None:
     shown = text(result(report(), report(), broken(), report())).split("\n\n")
     assert [len(block.splitlines()) for block in shown] == [2, 9, 1]

@@ -21,7 +21,7 @@ QUICK = """
 socket = "{base}/status.sock"
 settle_seconds = 0.5
 debounce_seconds = 0.2
-damp_seconds = 1
+damp_seconds = {damp}
 {service}
 [repair]
 state = "{base}/state"
@@ -38,27 +38,28 @@ level = "debug"
 class Service:
     """``config.toml`` lies in ``base``; ``start`` and ``kill`` as often as you like."""
 
-    def __init__(
-        self,
-        base: Path,
-        *hosts: str,
-        service: str = "",
-        repair: str = "",
-        listen: str = "",
-        more: str = "",
-    ) -> None:
+    def __init__(self, base: Path, *hosts: str, **more: str) -> None:
         self.base, self.hosts = base, hosts
         base.mkdir(exist_ok=True, mode=0o755)
         self.config = base / "config.toml"
-        self.configure(service=service, repair=repair, listen=listen, more=more)
+        self.configure(**more)
         self.process: subprocess.Popen[bytes] | None = None
         self.notified: socket.socket | None = None
 
     def configure(
-        self, *, service: str = "", repair: str = "", listen: str = "", more: str = ""
+        self,
+        *,
+        service: str = "",
+        repair: str = "",
+        more: str = "",
+        listen: str = "",
+        damp: str = "1",
     ) -> None:
+        """Lines for these tables, and values for these keys."""
         self.config.write_text(
-            QUICK.format(base=self.base, service=service, repair=repair, listen=listen, more=more)
+            QUICK.format(
+                base=self.base, service=service, repair=repair, more=more, listen=listen, damp=damp
+            )
         )
 
     def start(self, patch: str = "", **environ: str) -> Service:

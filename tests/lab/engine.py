@@ -183,41 +183,35 @@ class Engine:
         """
         process = self._process
         assert process is not None
-        first = self._pids() if everything else []
         process.kill()
         process.wait(10)
-        for pid in [*(self._shims() if everything else ()), *first]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
         if everything:
+            self._kill_shims()
             shutil.rmtree(self.base / "exec", ignore_errors=True)
         (self.base / "pid").unlink(missing_ok=True)
 
-    def _pids(self) -> list[int]:
-        """The first process of every container that runs."""
-        ids = self.docker("ps", "-q").split()
-        if not ids:
-            return []
-        return [int(p) for p in self.docker("inspect", "-f", "{{.State.Pid}}", *ids).split()]
-
-    def _shims(self) -> list[int]:
-        """What stands between the daemon and its containers: containerd-shim, or conmon."""
-        found = []
+    def _kill_shims(self) -> None:
+        """-9 for what stands between a daemon and its containers (containerd-shim, conmon), and for
+        the containers, which are its children.
+        """
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError, ValueError):
                 program, *args = (entry / "cmdline").read_bytes().split(b"\0")
-                shim = b"shim" in program or b"conmon" in program
-                if shim and os.fsencode(self.base) + b"/" in b" ".join(args):
-                    found.append(int(entry.name))
-        return found
+                is_shim = b"shim" in program or b"conmon" in program
+                if not is_shim or os.fsencode(self.base) + b"/" not in b" ".join(args):
+                    continue
+                children = (entry / "task" / entry.name / "children").read_text().split()
+                for pid in (entry.name, *children):
+                    os.kill(int(pid), signal.SIGKILL)
 
     def _await_ready(self) -> None:
         assert self._process is not None
         deadline = time.monotonic() + READY_SECONDS
         while not ping(str(self.socket)):
             if self._process.poll() is not None or time.monotonic() > deadline:
+                why = self._last_words()
                 self.stop()
-                raise MissingError(f"dockerd does not start here: {self._last_words()}")
+                raise MissingError(f"dockerd does not start here: {why}")
             time.sleep(0.02)
 
     def _last_words(self) -> str:
@@ -241,6 +235,7 @@ class Engine:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(timeout=5)
+        self._kill_shims()
         shutil.rmtree(self.base, ignore_errors=True)
 
 

@@ -1,15 +1,12 @@
 """Podman behind its Docker-compatible socket, beside any other: ``podman system service``.
 
-It has no daemon: every container has a conmon, which outlives the service.  Everything that it
+There is no daemon: every container has a conmon, which outlives the service.  Everything that it
 would keep in /run and /var/lib is in the mount namespace of the service, and goes with it.  Its
 containers are made with the docker command.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 from pathlib import Path
 
 from tests.lab.engine import Engine
@@ -29,21 +26,12 @@ takes one for the other); no systemd; crun of Debian 12 does not know hybrid cgr
 """
 
 
-class Podman(Engine):
-    def stop(self) -> None:
-        """Every container, the service, and what waits for ``exec`` sessions to be asked about."""
-        super().stop()
-        for pid in self._shims():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-
 def start_podman(base: Path, tarball: Path) -> Engine:
     """A rootful service with ``base`` for everything that it owns."""
     need_root()
     need_tools("podman", "conmon", "runc", "docker", "busybox", "unshare", "setpriv")
     base.mkdir(mode=0o755)
-    engine = Podman(base, tarball)
+    engine = Engine(base, tarball)
     (base / "containers.conf").write_text(_CONFIG)
     setup = "mkdir -p /var/lib/containers\n"
     setup += "mount -t tmpfs tmpfs /var/lib/containers\nmount -t tmpfs tmpfs /run\n"

@@ -2,9 +2,11 @@
 
 Its fingerprint is made of what stays the same when a container is made anew: host, engine,
 container *name*, mount and code; not the container's id, nor counts, nor sentences.  One *episode*
-lasts from the first time it was found until it is resolved.  Within one it is told when it begins,
-each time that it becomes more severe than it was told before, and when it ends: episode, status and
-severity make ``id``, by which a receiver can tell that it has been told already.
+lasts from the first time it was found until it is resolved.  Within one everybody is told when it
+begins, each time that it becomes more severe than it ever was, and when it ends; who can replace
+what was said (``Sink.updates``) is told when something else of it changes that matters, too.  Each
+of these is a ``revision``: episode, status and revision make ``id``, by which a receiver can tell
+that it has been told already.
 """
 
 from __future__ import annotations
@@ -43,19 +45,25 @@ class Problem(Struct, frozen=True, kw_only=True):
 
 class Alert(Struct, frozen=True, kw_only=True):
     """One problem in one episode.  Times are seconds since the epoch; ``ended`` is ``None`` while
-    it fires.  All text is printable already.  ``remedies`` are shell lines, best first.
+    it fires.  All text is printable already.  ``who`` is refused something (empty: nobody in
+    particular), ``remedies`` are shell lines, best first, and ``fixable``: permdoctor can do one of
+    them itself.  ``update``: who is told now was told of it before, and it is no worse than it was.
     """
 
     problem: Problem
     status: AlertStatus
     severity: Severity
     title: str
+    who: str = ""
     detail: tuple[str, ...] = ()
     remedies: tuple[str, ...] = ()
+    fixable: bool = False
     host_path: str = ""
     count: int = 1
     started: float
     ended: float | None = None
+    revision: int = 0
+    update: bool = False
 
     @property
     def episode(self) -> str:
@@ -65,4 +73,9 @@ class Alert(Struct, frozen=True, kw_only=True):
     @property
     def id(self) -> str:
         """The same however often it is sent."""
-        return f"{self.episode}-{self.status}-{self.severity.name.lower()}"
+        return f"{self.episode}-{self.status}-{self.revision}"
+
+    @property
+    def matter(self) -> tuple[object, ...]:
+        """What somebody who was told of it must know when it changes: not counts, nor samples."""
+        return self.severity, self.who, self.remedies, self.host_path

@@ -44,6 +44,7 @@ class AlertmanagerSink(Struct, frozen=True, kw_only=True):
     per_minute: int = 60
     clock: Callable[[], float] = time.time
     batch: int = 64
+    updates: bool = True
 
     def send(self, alerts: Sequence[Alert]) -> None:
         """Raises if no member took it; what may be tried again wins over a refusal."""

@@ -33,6 +33,7 @@ class CommandSink(Struct, frozen=True, kw_only=True):
     per_minute: int = 60
     batch: int = 1
     resend: float | None = None
+    updates: bool = False
 
     def send(self, alerts: Sequence[Alert]) -> None:
         for alert in alerts:

@@ -23,6 +23,7 @@ CREATE TABLE alert (
     episode TEXT NOT NULL UNIQUE,
     fingerprint TEXT NOT NULL,
     severity INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
     text TEXT NOT NULL,
     resolved INTEGER NOT NULL DEFAULT 0
 );
@@ -33,18 +34,18 @@ CREATE TABLE delivery (
     alert INTEGER NOT NULL REFERENCES alert (n) ON DELETE CASCADE,
     fingerprint TEXT NOT NULL,
     status TEXT NOT NULL,
-    severity INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
     text TEXT NOT NULL,
     told REAL NOT NULL,
     state INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (alert, sink, status, severity)
+    UNIQUE (alert, sink, status, revision)
 );
 CREATE INDEX waiting ON delivery (sink, attempts, n) WHERE state = 0;
 CREATE INDEX chain ON delivery (sink, fingerprint, n) WHERE state = 0;
 """
-"""An ``alert`` is an episode, with the newest text of its firing; a ``delivery`` is one thing to
-tell one sink.  ``state``: 0 waits, 1 was sent, 2 was dropped.
+"""An ``alert`` is an episode, with the worst severity and the newest text of its firing; a
+``delivery`` is one thing to tell one sink.  ``state``: 0 waits, 1 was sent, 2 was dropped.
 """
 
 

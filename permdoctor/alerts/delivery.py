@@ -9,6 +9,9 @@ from msgspec import Struct
 
 from permdoctor.alerts.alert import Alert
 
+WAITING, SENT, DROPPED = 0, 1, 2
+"""The state of a delivery."""
+
 
 class StoreClosedError(Exception):
     """Asked after ``close``."""

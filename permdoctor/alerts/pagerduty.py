@@ -39,6 +39,7 @@ class PagerDutySink(Struct, frozen=True, kw_only=True):
     per_minute: int = 60
     batch: int = 1
     resend: float | None = None
+    updates: bool = True
 
     def send(self, alerts: Sequence[Alert]) -> None:
         for alert in alerts:

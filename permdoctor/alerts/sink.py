@@ -36,7 +36,9 @@ class UndeliverableError(DeliveryError):
 class Sink(Protocol):
     """One way to tell.  ``send`` gets at most ``batch`` alerts of different fingerprints, and all
     or none of them count as told.  ``resend`` is the interval in seconds at which the sink wants to
-    hear again what still fires (``None``: once is enough).
+    hear again what still fires (``None``: once is enough).  ``updates``: what it was told of an
+    alert can be replaced, so that it is told when that changes (``Alert.matter``); people whom each
+    message calls are told only when it becomes worse.
     """
 
     @property
@@ -49,6 +51,8 @@ class Sink(Protocol):
     def batch(self) -> int: ...
     @property
     def resend(self) -> float | None: ...
+    @property
+    def updates(self) -> bool: ...
 
     def send(self, alerts: Sequence[Alert]) -> None:
         """Tell, within the sink's own timeout.  Raises ``RetryError`` or ``UndeliverableError``."""

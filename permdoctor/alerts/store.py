@@ -6,6 +6,7 @@ Invariants:
   note is on disk with the next of those: a power cut may make them tell something again, under the
   same ``Alert.id``; after a kill that is only what was just being sent.
 - A sink is told of a resolve if, and only if, it was or will be told of a firing of that episode.
+- What waits says the newest: an update takes the place of what the sink cannot have heard yet.
 - Deliveries of one fingerprint to one sink leave in the order in which they were told: the next is
   not taken before the one before it has arrived or was dropped.
 - Bounded: ``MAX_FIRING`` alerts, ``MAX_WAITING`` deliveries a sink (after a start, until the next
@@ -24,10 +25,19 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from permdoctor.alerts import room
+from permdoctor.alerts import room, wording
 from permdoctor.alerts.alert import Alert, AlertStatus
 from permdoctor.alerts.database import connect, one, rows_of
-from permdoctor.alerts.delivery import Delivery, StoreClosedError, Told, as_text, from_text
+from permdoctor.alerts.delivery import (
+    DROPPED,
+    SENT,
+    WAITING,
+    Delivery,
+    StoreClosedError,
+    Told,
+    as_text,
+    from_text,
+)
 from permdoctor.alerts.sink import Sink
 
 MAX_FIRING: Final = 20_000
@@ -37,8 +47,6 @@ KEPT: Final = 1_000
 
 CLEANED: Final = 100
 """After so many resolves what is more than that is forgotten."""
-
-_WAITING, _SENT, _DROPPED = 0, 1, 2
 
 
 class Store:
@@ -60,8 +68,7 @@ class Store:
             self.forgotten = self._forget_other_sinks(db)
             room.forget_resolved(db, KEPT)
             for n, text in rows_of(db, "SELECT n, text FROM alert WHERE resolved = 0"):
-                self._deliver(db, n, alert := from_text(text), now)
-                self._deliver_again(db, n, alert, now)
+                self._deliver_again(db, n, from_text(text), now)
             self._waiting |= dict(
                 rows_of(db, "SELECT sink, count(*) FROM delivery WHERE state = 0 GROUP BY sink")
             )
@@ -98,7 +105,7 @@ class Store:
                 db,
                 "SELECT text FROM alert a WHERE resolved = 0 AND EXISTS (SELECT 1 FROM delivery d"
                 " WHERE d.alert = a.n AND d.sink = ? AND d.state = ?) ORDER BY a.n",
-                (sink, _SENT),
+                (sink, SENT),
             )
             return tuple(from_text(text) for (text,) in rows)
 
@@ -134,24 +141,25 @@ class Store:
 
     def begin(self, sink: str, deliveries: Iterable[Delivery]) -> list[Delivery]:
         """Note, before the sink can have heard of them, that they are tried.  Returns those that
-        wait still; until they end, or others of this sink begin, they make no room for others.
+        wait still, as they are now; until they end, or others of this sink begin, they make no room
+        for others.
         """
         with self._writing(self._quick) as db:
-            begun = [
-                d
-                for d in deliveries
-                if db.execute(
-                    "UPDATE delivery SET attempts = attempts + 1 WHERE n = ? AND state = ?",
-                    (d.n, _WAITING),
-                ).rowcount
-            ]
+            begun: list[Delivery] = []
+            for d in deliveries:
+                waits = one(
+                    db, "SELECT text FROM delivery WHERE n = ? AND state = ?", (d.n, WAITING)
+                )
+                if waits is not None:
+                    db.execute("UPDATE delivery SET attempts = attempts + 1 WHERE n = ?", (d.n,))
+                    begun.append(replace(d, alert=from_text(waits[0])))
             self._busy[sink] = frozenset(d.n for d in begun)
             return begun
 
     def sent(self, sink: str, deliveries: Iterable[Delivery]) -> None:
         with self._writing(self._quick) as db:
             self._busy[sink] = frozenset()
-            self._note(db, sink, [d.n for d in deliveries], _SENT)
+            self._note(db, sink, [d.n for d in deliveries], SENT)
 
     def drop(self, sink: str, deliveries: Iterable[Delivery]) -> None:
         """Not to be told; nor are the resolves of which the sink then knows no firing."""
@@ -162,27 +170,41 @@ class Store:
     # --- inside a transaction ---
 
     def _fire(self, db: sqlite3.Connection, alert: Alert, now: float) -> bool:
-        """A new episode, one that became more severe, or what is known already."""
+        """A new episode, or what is known, in other words."""
         known = one(
-            db, "SELECT n, severity, resolved FROM alert WHERE episode = ?", (alert.episode,)
+            db,
+            "SELECT n, severity, revision, resolved FROM alert WHERE episode = ?",
+            (alert.episode,),
         )
         if known is not None:
-            n, severity, resolved = known
-            if resolved or alert.severity < severity:
+            n, worst, revision, resolved = known
+            if resolved or alert.revision < revision:
                 return True
             db.execute(
-                "UPDATE alert SET severity = ?, text = ? WHERE n = ?",
-                (int(alert.severity), as_text(alert), n),
+                "UPDATE alert SET severity = ?, revision = ?, text = ? WHERE n = ?",
+                (max(worst, int(alert.severity)), alert.revision, as_text(alert), n),
             )
-            self._deliver(db, n, alert, now)
+            if alert.revision == revision:
+                wording.renew(db, n, alert)
+            elif alert.severity > worst:
+                self._deliver(db, n, alert, now)
+            else:
+                self._update(db, n, alert, now)
             return True
         self._end_episode_before(db, alert, now)
         (firing,) = one(db, "SELECT count(*) FROM alert WHERE resolved = 0") or (0,)
         if firing >= MAX_FIRING:
             return False
         added = db.execute(
-            "INSERT INTO alert (episode, fingerprint, severity, text) VALUES (?, ?, ?, ?)",
-            (alert.episode, alert.problem.fingerprint, int(alert.severity), as_text(alert)),
+            "INSERT INTO alert (episode, fingerprint, severity, revision, text)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (
+                alert.episode,
+                alert.problem.fingerprint,
+                int(alert.severity),
+                alert.revision,
+                as_text(alert),
+            ),
         )
         assert added.lastrowid is not None
         self._deliver(db, added.lastrowid, alert, now)
@@ -207,7 +229,7 @@ class Store:
         for (sink,) in rows_of(
             db,
             "SELECT DISTINCT sink FROM delivery WHERE alert = ? AND state != ?",
-            (firing[0], _DROPPED),
+            (firing[0], DROPPED),
         ):
             self._add(db, sink, firing[0], alert, now)
         self._resolves += 1
@@ -215,26 +237,39 @@ class Store:
             room.forget_resolved(db, KEPT)
 
     def _deliver(self, db: sqlite3.Connection, n: int, alert: Alert, now: float) -> None:
-        """To every sink that wants it and has not got it."""
+        """To every sink that wants it."""
         for sink in self._sinks.values():
-            if alert.severity >= sink.min_severity:
+            if alert.severity >= sink.min_severity and not wording.replaced(
+                db, sink.name, n, alert, only_updates=True
+            ):
                 self._add(db, sink.name, n, alert, now)
 
+    def _update(self, db: sqlite3.Connection, n: int, alert: Alert, now: float) -> None:
+        """To those that can use it, of those that were or will be told of a firing."""
+        update = replace(alert, update=True)
+        for sink in self._sinks.values():
+            if not wording.heard(db, sink.name, n):
+                continue
+            if not wording.replaced(db, sink.name, n, update) and sink.updates:
+                self._add(db, sink.name, n, update, now)
+
     def _deliver_again(self, db: sqlite3.Connection, n: int, alert: Alert, now: float) -> None:
-        """Where it was dropped."""
+        """To every sink that wants it and has not heard of it, or where it was dropped."""
+        for sink in self._sinks.values():
+            if alert.severity >= sink.min_severity and not wording.heard(db, sink.name, n):
+                self._add(db, sink.name, n, alert, now)
         db.execute(
             "UPDATE delivery SET state = ?, told = ?, attempts = 0"
-            " WHERE alert = ? AND severity = ? AND state = ?",
-            (_WAITING, now, n, int(alert.severity), _DROPPED),
+            " WHERE alert = ? AND revision = ? AND state = ?",
+            (WAITING, now, n, alert.revision, DROPPED),
         )
 
     def _add(self, db: sqlite3.Connection, sink: str, n: int, alert: Alert, now: float) -> None:
         added = db.execute(
             "INSERT OR IGNORE INTO delivery"
-            " (sink, alert, fingerprint, status, severity, text, told)"
+            " (sink, alert, fingerprint, status, revision, text, told)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (sink, n, alert.problem.fingerprint, alert.status, int(alert.severity), as_text(alert),
-             now),
+            (sink, n, alert.problem.fingerprint, alert.status, alert.revision, as_text(alert), now),
         )  # fmt: skip
         self._waiting[sink] += added.rowcount
 
@@ -247,14 +282,14 @@ class Store:
         return gone
 
     def _drop(self, db: sqlite3.Connection, sink: str, ns: list[int]) -> int:
-        dropped = self._note(db, sink, ns, _DROPPED)
-        return dropped + self._note(db, sink, room.orphans(db, ns), _DROPPED)
+        dropped = self._note(db, sink, ns, DROPPED)
+        return dropped + self._note(db, sink, room.orphans(db, ns), DROPPED)
 
     def _note(self, db: sqlite3.Connection, sink: str, ns: list[int], state: int) -> int:
         """How many of them waited."""
         ended = sum(
             db.execute(
-                "UPDATE delivery SET state = ? WHERE n = ? AND state = ?", (state, n, _WAITING)
+                "UPDATE delivery SET state = ? WHERE n = ? AND state = ?", (state, n, WAITING)
             ).rowcount
             for n in ns
         )

@@ -50,6 +50,7 @@ class WebhookSink(Struct, frozen=True, kw_only=True):
     clock: Callable[[], float] = time.time
     batch: int = 1
     resend: float | None = None
+    updates: bool = True
 
     def send(self, alerts: Sequence[Alert]) -> None:
         for alert in alerts:

@@ -55,6 +55,7 @@ def _cut(found: Found, limits: Limits) -> Found:
         found,
         problem=replace(problem, code=problem.code[:16], target=problem.target[:_PATH]),
         title=found.title[:size],
+        who=found.who[:size],
         detail=tuple(line[:size] for line in found.detail[:lines]),
         remedies=tuple(line[:_PATH] for line in found.remedies[:lines]),
         fixable=tuple(name[:size] for name in found.fixable[:lines]),

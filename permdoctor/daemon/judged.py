@@ -53,7 +53,10 @@ def assess(
 
 
 def _one(group: list[Found]) -> Found:
-    """The worst, with the titles of the others."""
+    """The worst, with the titles of the others, and who they are."""
     worst, *others = group
+    who = "; ".join(dict.fromkeys(f.who for f in group if f.who))
     titles = dict.fromkeys(f"also: {f.title}" for f in others if f.title != worst.title)
-    return replace(worst, detail=(*worst.detail, *titles), count=sum(f.count for f in group))
+    return replace(
+        worst, who=who, detail=(*worst.detail, *titles), count=sum(f.count for f in group)
+    )

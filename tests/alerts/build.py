@@ -49,6 +49,7 @@ class Taker:
     per_minute: int = 6000
     batch: int = 1
     resend: float | None = None
+    updates: bool = False
     failures: list[Exception | None] = field(default_factory=list)
     calls: list[tuple[Alert, ...]] = field(default_factory=list)
     taken: list[Alert] = field(default_factory=list)

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from permdoctor.alerts.http import parse_url
@@ -107,16 +107,32 @@ def rounds(directory: Path, number: int, seed: int, trouble: float) -> int:
         assert len(told) > 10 * number / 2
         for receiver in (well, ill):
             taken = Counter(receiver.taken)
-            assert told - set(taken) == set(), "lost"
+            assert _lost(told, taken) == set(), "lost"
             assert set(taken) - will == set(), "two ids for one"
             again = sum(taken.values()) - len(taken)
             assert again <= number + receiver.unanswered, "sent again without need"
-            order = list(dict.fromkeys(receiver.taken))
-            place = {id_: at for at, id_ in enumerate(order)}
-            for id_ in order:
-                if "-resolved-" in id_:
-                    assert place[id_.replace("-resolved-", "-firing-")] < place[id_]
+            _in_order(dict.fromkeys(receiver.taken))
         return len(told)
+
+
+def _lost(told: Iterable[str], taken: Iterable[str]) -> set[str]:
+    """What was told and did not arrive, nor did a later revision of it."""
+    newest: dict[str, int] = {}
+    for id_ in taken:
+        what, _, revision = id_.rpartition("-")
+        newest[what] = max(newest.get(what, 0), int(revision))
+    return {i for i in told if newest.get(i.rpartition("-")[0], -1) < int(i.rpartition("-")[2])}
+
+
+def _in_order(ids: Iterable[str]) -> None:
+    """Revisions of an episode as they are, a resolve last and not alone."""
+    last: dict[str, tuple[bool, int]] = {}
+    for id_ in ids:
+        episode, status, revision = id_.rsplit("-", 2)
+        step = (status == "resolved", int(revision))
+        assert (last[episode] if episode in last else (False, -1)) < step, id_
+        assert episode in last or status == "firing", id_
+        last[episode] = step
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """A process that tells and delivers, to be killed at any moment.
 
-``python -m tests.alerts.teller DIRECTORY URL...``: goes through problems, which fire and most of
-which are resolved; a restart resolves what fired.  Writes before each ``tell`` what it is going to
-say, and after it that it was said.
+``python -m tests.alerts.teller DIRECTORY URL...``: goes through problems, which fire, some of which
+change, and most of which are resolved; a restart resolves what fired.  Writes before each ``tell``
+what it is going to say, and after it that it was said.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+
+from msgspec.structs import replace
 
 from permdoctor.alerts.alert import Alert
 from permdoctor.alerts.http import parse_url
@@ -34,6 +36,11 @@ def main(directory: str, urls: list[str]) -> None:
         number += 1
         of = alert(number, started=1_700_000_000.0 + number)
         _say(box, journal, of)
+        for revision in range(number % 4):
+            of = replace(of, count=number)
+            _say(box, journal, of)
+            of = replace(of, who=f"{revision}", revision=revision + 1)
+            _say(box, journal, of)
         if number % 3:
             _say(box, journal, resolved(of, of.started + 1))
 

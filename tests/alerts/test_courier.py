@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,7 +95,7 @@ def test_an_episode_that_is_over_does_not_become_worse(post: Make) -> None:
     mild = alert(severity=Severity.WARNING)
     box.tell(mild, resolved(mild))
     box.run()
-    box.tell(alert(severity=Severity.ERROR))
+    box.tell(alert(revision=1))
     box.run(60)
     assert sink.ids == [mild.id, resolved(mild).id]
 
@@ -150,7 +151,7 @@ def test_a_new_episode_ends_the_one_before(post: Make) -> None:
 def test_what_becomes_more_severe_is_told_again(post: Make) -> None:
     errors, everything = Taker(name="e", min_severity=Severity.ERROR), Taker(name="all")
     box = post(errors, everything)
-    mild, bad = alert(severity=Severity.WARNING), alert(severity=Severity.ERROR)
+    mild, bad = alert(severity=Severity.WARNING), alert(revision=1)
     box.tell(mild)
     box.run()
     assert (errors.ids, everything.ids) == ([], [mild.id])
@@ -176,10 +177,150 @@ class Mild(Taker):
 def test_a_resolve_comes_if_any_firing_came(post: Make) -> None:
     sink = Mild()
     box = post(sink)
-    mild, bad = alert(severity=Severity.WARNING), alert(severity=Severity.ERROR)
+    mild, bad = alert(severity=Severity.WARNING), alert(revision=1)
     box.tell(mild, bad, resolved(bad), alert(2), resolved(alert(2)))
     box.run(60)
     assert sink.ids == [mild.id, resolved(bad).id]
+
+
+def moved(number: int = 1, revision: int = 1, **more: Any) -> Alert:
+    """To somebody else."""
+    who = f"{revision}:{revision}"
+    return alert(number, who=who, remedies=(f"chown {who} /d",), revision=revision, **more)
+
+
+def test_who_can_use_an_update_gets_it(post: Make) -> None:
+    pager, chat = Taker(name="pager", updates=True), Taker(name="chat")
+    strict = Taker(name="strict", updates=True, min_severity=Severity.ERROR)
+    box = post(pager, chat, strict)
+    box.tell(alert(1), alert(2, severity=Severity.WARNING))
+    box.run()
+    box.tell(moved(1), moved(2, severity=Severity.WARNING))
+    box.run(60)
+    assert chat.ids == [alert(1).id, alert(2).id]
+    assert [(a.id, a.update) for a in pager.taken[2:]] == [
+        (moved(1).id, True),
+        (moved(2).id, True),
+    ]
+    assert strict.ids == [alert(1).id, moved(1).id]
+    box.tell(*(resolved(moved(n)) for n in (1, 2)))
+    box.run()
+    assert [a.remedies for a in chat.taken[2:]] == [moved().remedies] * 2
+    assert len(strict.ids) == 3
+
+
+def test_an_update_to_a_milder_severity(post: Make) -> None:
+    """Who was told of the error is told that it is none any more; nobody anew that it is again."""
+    errors = Taker(name="e", min_severity=Severity.ERROR, updates=True)
+    chat = Taker(name="chat")
+    box = post(errors, chat)
+    for revision, severity in enumerate((Severity.ERROR, Severity.WARNING, Severity.ERROR)):
+        box.tell(alert(severity=severity, revision=revision))
+        box.run()
+    assert [a.severity.name for a in errors.taken] == ["ERROR", "WARNING", "ERROR"]
+    assert [a.update for a in errors.taken] == [False, True, True]
+    assert len(chat.ids) == 1
+
+
+def test_worse_is_told_anew(post: Make) -> None:
+    sink = Taker(updates=True)
+    box = post(sink)
+    for revision, severity in enumerate((Severity.INFO, Severity.WARNING, Severity.ERROR)):
+        box.tell(alert(severity=severity, revision=revision))
+        box.run()
+    assert [a.update for a in sink.taken] == [False] * 3
+
+
+@pytest.mark.parametrize("updates", [True, False])
+def test_what_was_not_heard_yet_is_told_as_it_is_now(post: Make, updates: bool) -> None:
+    """However many updates there were meanwhile, and as what is new."""
+    sink = Taker(failures=[RetryError("away", after=600)], updates=updates)
+    box = post(sink)
+    box.tell(alert(9))
+    box.run()
+    box.tell(alert(1))
+    for revision in range(1, 9):
+        box.tell(moved(1, revision))
+    assert box.store.waiting() == {"taker": 2}
+    box.run(700)
+    (told,) = (a for a in sink.taken if a.problem == alert(1).problem)
+    assert told == moved(1, 8)
+
+
+def test_what_was_perhaps_heard_is_followed_by_the_newest(post: Make) -> None:
+    sink = Taker(failures=[RetryError("no answer", after=60)], updates=True)
+    box = post(sink)
+    box.tell(alert(1))
+    box.run()
+    box.tell(*(moved(1, revision) for revision in range(1, 9)))
+    assert box.store.waiting() == {"taker": 2}
+    box.run(60)
+    assert sink.ids == [alert(1).id, moved(1, 8).id]
+
+
+class Racer(Taker):
+    """While it is told, there is news."""
+
+    def send(self, alerts: Sequence[Alert]) -> None:
+        super().send(alerts)
+        if len(self.calls) == 1:
+            self.box.tell(moved(1))
+
+    box: Post
+
+
+def test_news_while_it_is_told(post: Make) -> None:
+    sink = Racer(updates=True)
+    sink.box = box = post(sink)
+    box.tell(alert(1))
+    box.run()
+    assert sink.ids == [alert(1).id, moved(1).id]
+
+
+def test_what_is_told_is_what_was_noted(post: Make) -> None:
+    """News between the choice of a delivery and its attempt takes its place, once."""
+    sink = Taker(updates=True)
+    box = post(sink)
+    box.tell(alert(1))
+    found = box.store.next("taker", 1, ())
+    box.tell(moved(1))
+    assert [d.alert for d in box.store.begin("taker", found)] == [moved(1)]
+
+
+def test_another_count_waits_with_the_alert(post: Make) -> None:
+    sink = Taker()
+    box = post(sink)
+    box.tell(alert(1), alert(1, count=9))
+    box.run()
+    assert sink.taken == [alert(1, count=9)]
+
+
+def test_a_restart_tells_nothing_again(post: Make) -> None:
+    box = post(Taker(name="pager", updates=True), Taker(name="chat"))
+    box.tell(alert(1))
+    box.run()
+    box.tell(moved(1))
+    box.run()
+    box.store.close()
+    pager, chat, new = Taker(name="pager", updates=True), Taker(name="chat"), Taker(name="new")
+    box = post(pager, chat, new)
+    box.run()
+    assert (pager.ids, chat.ids) == ([], [])
+    assert new.taken == [moved(1)]
+    assert box.store.firing() == (moved(1),)
+
+
+def test_an_update_that_was_refused(post: Make) -> None:
+    """The resolve comes all the same: it was told of the firing."""
+    sink = Taker(failures=[None, UndeliverableError("HTTP status 400")], updates=True)
+    box = post(sink)
+    box.tell(alert(1))
+    box.run()
+    box.tell(moved(1))
+    box.run()
+    box.tell(resolved(moved(1)))
+    box.run()
+    assert sink.ids == [alert(1).id, resolved(moved(1)).id]
 
 
 def test_old_and_over_whatever_its_severities(post: Make) -> None:
@@ -187,7 +328,7 @@ def test_old_and_over_whatever_its_severities(post: Make) -> None:
     box = post(sink)
     box.tell(alert(9))
     box.run()
-    bad = alert(severity=Severity.ERROR)
+    bad = alert(revision=1)
     box.tell(alert(severity=Severity.WARNING), bad, resolved(bad))
     box.run(STALE * 3)
     assert sink.ids == [alert(9).id]

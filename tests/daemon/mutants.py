@@ -54,6 +54,14 @@ MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
         "return self._end(fingerprint, now, wall)",
         "return []",
     ),
+    "old words for ever": (
+        Episodes._present,
+        "self._changing.sooner(fingerprint, max(now, known.at + damp))",
+        "pass",
+    ),
+    "each change is told": (Episodes._present, "max(now, known.at + damp)", "now"),
+    "who reads of it again thinks it is another": (Episodes._change, "+ matters", ""),
+    "a change is told as a count is": (Episodes._change, "quiet=not matters", "quiet=True"),
     "what stayed away fires for ever": (
         Episodes.advance,
         "self._ending.pop(now)",

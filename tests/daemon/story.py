@@ -35,7 +35,6 @@ from permdoctor.daemon.events import (
 from permdoctor.daemon.limits import Limits
 from permdoctor.daemon.reconciler import Reconciler, utc_minute
 from permdoctor.diagnosis.codes import CODES
-from permdoctor.diagnosis.report import Severity
 
 ENGINE = "unix:///run/docker.sock"
 EPOCH = 1_700_000_000.0 - 1_700_000_000.0 % 86400
@@ -110,7 +109,7 @@ class Done:
 
 
 class Story:
-    """``lines`` are the commands, but for those for the log (``logs``)."""
+    """``lines`` are the commands, but for those for the log (``logs``) and what is told quietly."""
 
     def __init__(
         self,
@@ -123,7 +122,9 @@ class Story:
         self.lines: list[str] = []
         self.logs: list[Log] = []
         self.tells: list[Tell] = []
+        self.quiet: list[Tell] = []
         self.checks: dict[ContainerRef, int] = {}
+        self.stopped: dict[ContainerRef, bool] = {}
         self.repair: Repair | None = None
         self.now = 0.0
         self.wall = EPOCH
@@ -187,6 +188,10 @@ class Story:
                 return
             case Check():
                 self.checks[command.ref] = command.number
+                self.stopped[command.ref] = command.stopped
+            case Tell(quiet=True):
+                self.quiet.append(command)
+                return
             case Tell():
                 self.tells.append(command)
             case Repair():
@@ -219,7 +224,7 @@ def say(command: Command) -> str:
         case Watch():
             return f"watch {b' '.join(command.paths).decode()}".rstrip()
         case Tell(alert=alert):
-            mark = "-" if alert.ended is not None else "+" * int(alert.severity >= Severity.INFO)
+            mark = "-" if alert.ended is not None else "~" if alert.revision else "+"
             return f"{mark}{alert.problem.code} {alert.problem.container}"
         case Repair():
             return f"repair {command.ref.id} {command.remedy} {command.root.decode()}"

@@ -1,4 +1,4 @@
-"""What is told, once: ``+`` fires, ``++`` ... is worse (as many as the severity), ``-`` is over."""
+"""What is told, once: ``+`` fires, ``~`` has changed, ``-`` is over."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from permdoctor.alerts.alert import Alert, AlertStatus, Problem
-from permdoctor.daemon.events import Reloaded, Restored, Rules, Silence
+from permdoctor.daemon.episodes import Episodes
+from permdoctor.daemon.events import Found, Reloaded, Restored, Rules, Silence, Tell
 from permdoctor.daemon.limits import Limits
 from permdoctor.daemon.silences import ignored
 from permdoctor.diagnosis.report import Severity
@@ -34,7 +35,7 @@ OTHER = "unix:///run/user/1000/docker.sock"
 
 
 def told(story: Story) -> list[str]:
-    return [line for line in story.lines if line.split()[1][0] in "+-"]
+    return [line for line in story.lines if line.split()[1][0] in "+~-"]
 
 
 def looked(story: Story, at: float, *findings: Any, id_: str = "a") -> None:
@@ -238,12 +239,11 @@ def test_calm_after_an_hour() -> None:
 @pytest.mark.parametrize(
     ("severities", "lines"),
     [
-        pytest.param("we", ["+warning", "+error"], id="it rises"),
-        pytest.param("ewe", ["+error"], id="it falls, and comes back"),
-        pytest.param("wewe", ["+warning", "+error"], id="no worse than it was"),
+        pytest.param("we", ["+warning", "~error"], id="it rises"),
+        pytest.param("ewe", ["+error", "~warning", "~error"], id="it falls, and comes back"),
         pytest.param("ei", ["+error", "-error"], id="it falls below the least that is told"),
         pytest.param("iw", ["+warning"], id="it rises above it"),
-        pytest.param("wiew", ["+warning", "-warning", "+error"], id="and again"),
+        pytest.param("wiew", ["+warning", "-warning", "+error", "~warning"], id="and again"),
     ],
 )
 def test_severity(severities: str, lines: list[str]) -> None:
@@ -253,8 +253,8 @@ def test_severity(severities: str, lines: list[str]) -> None:
     for n, letter in enumerate(severities):
         looked(story, 100.0 * (n + 1), found("PD201", severity=of[letter]))
     alerts = [t.alert for t in story.tells]
-    marks = {AlertStatus.FIRING: "+", AlertStatus.RESOLVED: "-"}
-    assert [marks[a.status] + a.severity.name.lower() for a in alerts] == lines
+    marks = ["-" if a.ended is not None else "~" if a.revision else "+" for a in alerts]
+    assert [m + a.severity.name.lower() for m, a in zip(marks, alerts, strict=True)] == lines
     assert len({a.id for a in alerts}) == len(alerts)
 
 
@@ -267,6 +267,122 @@ def test_a_rise_is_the_same_episode() -> None:
     assert first.episode == second.episode
     assert first.id != second.id
     assert (second.started, second.count) == (EPOCH + 1, 7)
+
+
+def as_who(who: int, **more: Any) -> Found:
+    """The container was made anew, to run as somebody else."""
+    remedies = (f"chown {who} /srv",)
+    return found(title=f"{who} cannot write", who=f"{who}:{who}", remedies=remedies, **more)
+
+
+def story_of_changes(*rows: Row, damp: float = 60.0) -> Story:
+    story = Story(damp=damp, sweep=1e6, check_again=1e6)
+    story.play((0, connected("a")), (0, Result("a", as_who(1))), (10, Result("a", as_who(1))))
+    for at, event in rows:
+        looked(story, at, *event)
+    return story
+
+
+def test_another_who_is_another_revision() -> None:
+    """Whoever reads the alert at night reads the command that helps now."""
+    story = story_of_changes((99, [as_who(2)]))
+    first, second = (t.alert for t in story.tells)
+    assert (second.title, second.who) == ("2 cannot write", "2:2")
+    assert second.remedies == ("chown 2 /srv",)
+    assert (first.revision, second.revision) == (0, 1)
+    assert first.id != second.id
+    assert (first.episode, first.problem) == (second.episode, second.problem)
+    assert story.reconciler.state().firing == (second,)
+    assert [log.event for log in story.logs if "problem" in log.event] == [
+        "problem found",
+        "problem changed",
+    ]
+
+
+def test_another_count_is_told_quietly() -> None:
+    """For who is told again anyway; nobody is called."""
+    story = story_of_changes((99, [as_who(1, count=5001, detail=("such as x",))]))
+    assert told(story) == ["0 +PD101 a"]
+    (again,) = (t.alert for t in story.quiet)
+    assert (again.count, again.detail) == (5001, ("such as x",))
+    assert again.id == story.tells[0].alert.id
+
+
+class Judged:
+    """Episodes of one name, judged whenever the test says."""
+
+    def __init__(self) -> None:
+        self.episodes = Episodes(limit=9)
+        self.said: list[tuple[float, Alert, bool]] = []
+
+    def at(self, now: float, *findings: Found) -> None:
+        while (due := self.episodes.due()) is not None and due <= now:
+            self._hear(due, self.episodes.advance(due, EPOCH + due))
+        told = {f.problem.fingerprint: f for f in findings}
+        self._hear(now, self.episodes.judged(("", ""), told, {}, now=now, wall=EPOCH, damp=60.0))
+
+    def _hear(self, now: float, tells: list[Tell]) -> None:
+        self.said += [(now, t.alert, t.quiet) for t in tells]
+
+
+def test_changes_are_told_once_a_while() -> None:
+    judged = Judged()
+    for second in range(200):
+        judged.at(second, as_who(second // 7, count=second))
+    assert [at for at, _, _ in judged.said] == [0, 60, 120, 180]
+    assert [a.revision for _, a, _ in judged.said] == [0, 1, 2, 3]
+    judged.at(600, as_who(28, count=199))
+    at, last, _ = judged.said[-1]
+    assert (at, last.who, last.count) == (240, "28:28", 199), "the last is not lost"
+
+
+def test_counts_are_told_once_a_while() -> None:
+    judged = Judged()
+    for second in range(1000):
+        judged.at(second, as_who(1, count=second))
+    assert len(judged.said) == 17
+    assert {a.revision for _, a, _ in judged.said} == {0}
+    assert [quiet for _, _, quiet in judged.said] == [False] + [True] * 16
+
+
+def test_what_changes_and_changes_back_is_no_news() -> None:
+    story = story_of_changes((20, [as_who(2)]), (30, [as_who(1)]))
+    story.until(500)
+    assert told(story) == ["0 +PD101 a"]
+    assert story.quiet == []
+
+
+def test_the_end_is_told_in_the_last_words() -> None:
+    """Although they had to wait."""
+    story = story_of_changes((20, [as_who(2)]), (30, []))
+    first, end = (t.alert for t in story.tells)
+    assert (end.title, end.remedies) == ("2 cannot write", ("chown 2 /srv",))
+    assert (end.status, end.revision) == (AlertStatus.RESOLVED, first.revision)
+    assert story.until(500) == []
+
+
+def test_what_stays_away_does_not_change() -> None:
+    """It is not told in other words while it may be over."""
+    judged = Judged()
+    for at, *findings in ((0, as_who(1)), (9,), (20, as_who(1)), (30, as_who(2)), (31,)):
+        judged.at(at, *findings)
+    judged.at(200)
+    assert [at for at, _, _ in judged.said] == [0, 9, 20, 91]
+    end = judged.said[-1][1]
+    assert (end.status, end.who) == (AlertStatus.RESOLVED, "2:2")
+
+
+def test_worse_is_told_at_once() -> None:
+    story = Story(damp=60.0, sweep=1e6)
+    bad, mild = (found("PD201", severity=s) for s in (Severity.ERROR, Severity.WARNING))
+    story.play((0, connected("a")), (0, Result("a", mild)), (10, Result("a", mild)))
+    looked(story, 12, bad)
+    assert story.now < 15
+    assert told(story)[-1].endswith("~PD201 a")
+    looked(story, 20, mild)
+    looked(story, 30, bad)
+    story.until(500)
+    assert len(told(story)) == 2, "it was as bad before"
 
 
 def test_an_alert_says_everything() -> None:
@@ -406,6 +522,7 @@ def firing(name: str = "a", code: str = "PD101", **more: Any) -> Alert:
         "status": AlertStatus.FIRING,
         "severity": Severity.ERROR,
         "title": "as it was",
+        "host_path": "/srv/data",
         "started": EPOCH - 500,
     }
     return Alert(problem=problem, **(fields | more))
@@ -431,7 +548,17 @@ def test_restored(rows: list[Row], lines: list[str]) -> None:
     story.play((0, Restored(firing=(firing(),))), *rows)
     assert told(story) == lines
     if not lines:
-        assert story.reconciler.state().firing == (firing(),)
+        (known,) = story.reconciler.state().firing
+        assert known.id == firing().id
+
+
+def test_restored_in_newer_words() -> None:
+    """What waited when the service was killed, or has changed since, is told now."""
+    story = Story()
+    story.play((0, Restored(firing=(firing(revision=3),))), (1, connected("a")))
+    story.play((2, Result("a", as_who(2))))
+    assert told(story) == ["2 ~PD101 a"]
+    assert story.tells[0].alert.id == firing(revision=4).id
 
 
 def test_restored_ends_as_the_episode_that_it_was() -> None:

@@ -70,6 +70,9 @@ class Box:
     started: str
     problems: set[str]
     root: bytes
+    who: int = 0
+    count: int = 1
+    bad: bool = False
     fails: str = ""
     hangs: bool = False
     restarting: bool = False
@@ -102,13 +105,17 @@ class Truth:
         return tuple(self.seen(b) for b in self.boxes.values() if b.ref.engine == engine)
 
 
-def found(code: str, root: bytes) -> Found:
+def found(code: str, box: Box) -> Found:
+    worse = code == "PD204" and box.bad
     return Found(
         problem=Problem(host="", engine="", container="", code=code, target="/data"),
-        severity=SEVERITY[code],
-        title=f"{code} at /data",
+        severity=Severity.ERROR if worse else SEVERITY[code],
+        title=f"{code} at /data: {box.count} entries",
+        who=str(box.who),
+        remedies=(f"chown {box.who} /data",),
         fixable=("chown-directory",) if code in ("PD101", "PD201") else (),
-        host_path=root.decode(),
+        host_path=box.root.decode(),
+        count=box.count,
     )
 
 
@@ -119,8 +126,10 @@ class BrokenError(AssertionError):
 class Watcher:
     """What holds for the commands of any history."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, damp: float) -> None:
         self.limits = limits
+        self.damp = damp
+        self.told: dict[str, tuple[float, Severity]] = {}
         self.under_way: dict[int, tuple[ContainerRef, float]] = {}
         self.firing: dict[str, Alert] = {}
         self.ids: set[str] = set()
@@ -133,8 +142,8 @@ class Watcher:
         match command:
             case Check():
                 self._check(command, now)
-            case Tell(alert=alert):
-                self._tell(alert)
+            case Tell(alert=alert, quiet=quiet):
+                self._tell(alert, now, quiet=quiet)
             case Repair():
                 self._repair(command, now)
             case _:
@@ -153,10 +162,17 @@ class Watcher:
         if len(self.under_way) > self.limits.checks:
             raise BrokenError("too many checks at once")
 
-    def _tell(self, alert: Alert) -> None:
+    def restarted(self) -> None:
+        """What was told is known; when, and how bad it was before, is not."""
+        self.under_way.clear()
+        self.repairing = None
+        self.repairs.clear()
+        self.told = {f: (float("-inf"), a.severity) for f, a in self.firing.items()}
+
+    def _tell(self, alert: Alert, now: float, *, quiet: bool) -> None:
         self.tells += 1
-        if alert.id in self.ids:
-            raise BrokenError(f"told twice: {alert.id}")
+        if (alert.id in self.ids) is not quiet:
+            raise BrokenError(f"told twice, or quietly and never aloud: {alert.id}")
         self.ids.add(alert.id)
         fingerprint = alert.problem.fingerprint
         before = self.firing.get(fingerprint)
@@ -165,11 +181,24 @@ class Watcher:
                 raise BrokenError("resolved what did not fire")
             del self.firing[fingerprint]
             return
-        if before is not None and before.severity >= alert.severity:
-            raise BrokenError("told again without being worse")
         if alert.severity < Severity.WARNING:
             raise BrokenError("told below the least severity")
+        worst = alert.severity
+        if before is not None and before.episode == alert.episode:
+            worst = max(worst, self._change(before, alert, now, quiet=quiet))
         self.firing[fingerprint] = alert
+        self.told[fingerprint] = (now, worst)
+
+    def _change(self, before: Alert, after: Alert, now: float, *, quiet: bool) -> Severity:
+        """The worst severity that it was told with."""
+        at, worst = self.told[after.problem.fingerprint]
+        if before == after or quiet is not (before.matter == after.matter):
+            raise BrokenError("told again, and it is no news")
+        if after.revision != before.revision + (not quiet):
+            raise BrokenError("a revision is left out, or doubled")
+        if after.severity <= worst and now < at + self.damp:
+            raise BrokenError("told again too soon")
+        return worst
 
     def _repair(self, command: Repair, now: float) -> None:
         if self.repairing is not None and now < self.repairs[-1] + self.limits.repair_deadline:
@@ -201,7 +230,8 @@ class History:
         )
         self.start_rules = self.rules
         self.reconciler = Reconciler(self.rules, self.limits)
-        self.watcher = Watcher(self.limits)
+        self.watcher = Watcher(self.limits, self.rules.damp)
+        self.words = random.Random(~seed)
         self.log: list[tuple[Event, float, float]] = []
         self.loss = self.random.choice((0.0, 0.1, 0.5))
         self.late = self.random.choice((0.0, 0.2))
@@ -328,7 +358,7 @@ class History:
             ref=ref,
             started=box.started if self.check_says_when else "",
             found=tuple(
-                found(code, box.root)
+                found(code, box)
                 for code in sorted(box.problems)
                 if not predicted or code in PREDICTABLE
             ),
@@ -396,6 +426,7 @@ class History:
             problems={c for c in SEVERITY if self.random.random() < 0.3},
             root=b"/srv/%d" % self.random.randrange(4),
         )
+        self.reword(box)
         self.truth.boxes[ref] = box
         return box
 
@@ -431,6 +462,7 @@ class History:
     def run_again(self, box: Box) -> None:
         self.runs += 1
         box.started, box.restarting = f"t{self.runs}", False
+        self.reword(box)
         self.tell(Action.START, box)
 
     def loop(self) -> None:
@@ -468,8 +500,16 @@ class History:
         if box is None:
             return
         box.problems ^= {self.random.choice(sorted(SEVERITY))}
+        self.reword(box)
         if box.root in self.watched:
             self.news(Changed(path=box.root + b"/x"), counts=True)
+
+    def reword(self, box: Box) -> None:
+        """The same problems, of somebody else, of more entries, worse or not as bad."""
+        chance = self.words.random
+        box.who = self.words.randrange(3) if chance() < 0.5 else box.who
+        box.count = self.words.randrange(5) if chance() < 0.5 else box.count
+        box.bad = chance() < 0.5
 
     def poke(self) -> None:
         """A health check."""
@@ -521,9 +561,7 @@ class History:
             self.reconciler = Reconciler(self.rules, self.limits)
             self.start_rules = self.rules
             self.watched = frozenset()
-            self.watcher.under_way.clear()
-            self.watcher.repairing = None
-            self.watcher.repairs.clear()
+            self.watcher.restarted()
             self.log.clear()
             self.give(Restored(firing=tuple(self.watcher.firing.values())))
             for engine in self.engines:
@@ -574,6 +612,22 @@ class History:
         firing = {a.episode for a in state.firing}
         if firing != {a.episode for a in self.watcher.firing.values()}:
             out.append("firing is not what was told")
+        return out + [f"old words: {name}" for name in self.old_words()]
+
+    def old_words(self) -> list[str]:
+        """What people are told differs from what is so."""
+        boxes = {(b.ref.engine, b.name): b for b in self.truth.boxes.values()}
+        out = []
+        for alert in self.watcher.firing.values():
+            of = alert.problem
+            box = boxes.get((of.engine, of.container))
+            if box is None or of.code not in box.problems:
+                continue
+            now = found(of.code, box)
+            if (now.severity, now.title, now.who, now.remedies, now.count) != (
+                alert.severity, alert.title, alert.who, alert.remedies, alert.count
+            ):  # fmt: skip
+                out.append(f"{box.name} {of.code}")
         return out
 
     def told(self) -> set[tuple[str, str, str]]:

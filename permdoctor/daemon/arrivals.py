@@ -225,10 +225,11 @@ def _judge_stopped(desk: Desk, record: Record) -> None:
     """From its configuration: the more often that said nothing new, the later."""
     if record.failures and desk.checks.due_at(record.ref) is not None:
         return
-    delay = 0.0
+    at = desk.now
     if record.checked is not None:
         delay = min(desk.rules.debounce * 2 ** min(record.rounds, 16), _DRIFT_MOST)
-    desk.checks.put_off(record.ref, desk.now + delay, "crash loop")
+        at = max(at, record.looked + delay)
+    desk.checks.put_off(record.ref, at, "crash loop")
 
 
 def _renamed(desk: Desk, record: Record, seen: Seen, one: Connection) -> bool:

@@ -22,7 +22,8 @@ _SPREAD = 16
 
 def accepted(desk: Desk, record: Record, ticket: Ticket, event: Checked) -> None:
     """A judgement of its present run, or of one before in a crash loop."""
-    found = bounds.found_of(event.found, desk.limits)
+    record.unknown = event.unknown
+    found = bounds.found_of((*event.found, *_still(record, event)), desk.limits)
     if event.predicted:
         found = bounds.found_of((*found, *_only_lived(record, found)), desk.limits)
     else:
@@ -36,17 +37,42 @@ def accepted(desk: Desk, record: Record, ticket: Ticket, event: Checked) -> None
     desk.roots.set(record.ref, roots)
     record.judged, record.failed, record.failures = True, "", 0
     record.checked, record.seconds = desk.wall, event.seconds
-    _count_looks(desk, record, ticket.why, news=news)
+    _count_looks(desk, record, ticket, news=news)
     if event.started and event.started != record.started and ticket.run == record.run:
         if record.started:
             record.begun, record.settled = desk.now, False
         record.started = event.started[: desk.limits.text]
     if desk.roster.owns(record):
-        failed = desk.repairs.judged(record.key, record.run, ticket.number, found, desk.now)
+        failed = desk.repairs.judged(
+            record.key, record.run, ticket.number, found, desk.now, event.unknown
+        )
         if failed is not None:
             desk.log_of("warning", "repair did not help", record, **_fields(failed))
     assess(desk, record)
     _next_look(desk, record, ticket, unwatched=unwatched)
+    _look_for_the_rest(desk, record)
+
+
+def _still(record: Record, event: Checked) -> Iterator[Found]:
+    """What was found where this check could see nothing: it is not known to be gone."""
+    known = {_which(f) for f in event.found}
+    return (
+        f
+        for f in record.found
+        if _which(f) not in known and any(u.covers(f.problem) for u in event.unknown)
+    )
+
+
+def _look_for_the_rest(desk: Desk, record: Record) -> None:
+    """What did not answer may do so again."""
+    record.partial = record.partial + 1 if record.unknown else 0
+    if record.unknown:
+        desk.checks.want(record.ref, desk.now + _backoff(desk, record.partial), "retry")
+
+
+def _backoff(desk: Desk, times: int) -> float:
+    limits = desk.limits
+    return min(limits.backoff_least * 2.0 ** min(times - 1, 16), limits.backoff_most)
 
 
 def _only_lived(record: Record, found: tuple[Found, ...]) -> Iterator[Found]:
@@ -57,10 +83,9 @@ def _only_lived(record: Record, found: tuple[Found, ...]) -> Iterator[Found]:
 
 def failed(desk: Desk, record: Record, why: str) -> None:
     """No judgement: what was found stays, and it is tried again, later each time."""
-    limits = desk.limits
     record.failures += 1
-    record.failed = printable(why)[: limits.text]
-    delay = min(limits.backoff_least * 2 ** min(record.failures - 1, 16), limits.backoff_most)
+    record.failed = printable(why)[: desk.limits.text]
+    delay = _backoff(desk, record.failures)
     desk.checks.put_off(record.ref, desk.now + delay, "retry")
     desk.log_of("warning", "check failed", record, why=record.failed, again=f"{delay:.0f}s")
 
@@ -131,6 +156,7 @@ def assess(desk: Desk, record: Record) -> None:
                 now=desk.now,
                 wall=desk.wall,
                 damp=desk.rules.damp,
+                unsure=_unsure(desk, record),
             )
         )
     record.findings = tuple(
@@ -140,6 +166,18 @@ def assess(desk: Desk, record: Record) -> None:
         desk.patients[record.ref] = None
     else:
         desk.patients.pop(record.ref, None)
+
+
+def _unsure(desk: Desk, record: Record) -> frozenset[str]:
+    """What people were told of, and of which the last judgement says nothing."""
+    if not record.unknown:
+        return frozenset()
+    problems = (a.problem for a in desk.episodes.firing())
+    return frozenset(
+        p.fingerprint
+        for p in problems
+        if (p.engine, p.container) == record.key and any(u.covers(p) for u in record.unknown)
+    )
 
 
 def reassess(desk: Desk, names: Iterable[Name]) -> None:
@@ -174,16 +212,16 @@ def _next_look(desk: Desk, record: Record, ticket: Ticket, *, unwatched: bool) -
     desk.checks.want(record.ref, desk.now + rules.check_again * (1 - part / 10), "again")
 
 
-def _count_looks(desk: Desk, record: Record, why: str, *, news: bool) -> None:
+def _count_looks(desk: Desk, record: Record, ticket: Ticket, *, news: bool) -> None:
     if news:
         record.stirs = record.drifts = record.rounds = 0
-    elif why == "stirred":
-        record.stirs += 1
-    elif why == "drift":
-        record.drifts += 1
-    elif why == "crash loop":
+    elif ticket.stopped:
         record.rounds += 1
-    if why in ("stirred", "drift", "crash loop"):
+    elif ticket.why == "stirred":
+        record.stirs += 1
+    elif ticket.why == "drift":
+        record.drifts += 1
+    if ticket.stopped or ticket.why in ("stirred", "drift"):
         record.looked = desk.now
 
 
@@ -193,8 +231,13 @@ def _patient(record: Record) -> Patient:
         ref=record.ref,
         run=record.run,
         labels=record.labels,
-        found=tuple(f.found for f in record.findings if not f.ignored),
+        found=tuple(f.found for f in record.findings if not f.ignored and _seen(record, f.found)),
     )
+
+
+def _seen(record: Record, found: Found) -> bool:
+    """Whether the last judgement itself found it."""
+    return not any(u.covers(found.problem) for u in record.unknown)
 
 
 def _which(found: Found) -> tuple[str, str, str]:

@@ -8,6 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from permdoctor.alerts.alert import Problem
 from permdoctor.container.needs import clean_path
 from permdoctor.daemon.episodes import Name
 from permdoctor.daemon.events import ContainerRef, Found, RepairRule
@@ -57,6 +58,14 @@ class Cure(Struct, frozen=True, kw_only=True):
         if not self.code:
             return bool(found.fixable)
         return self.code == problem.code and self.path == place_of(found)
+
+    @property
+    def problem(self) -> Problem:
+        """What it is to help against."""
+        engine, container = self.name
+        return Problem(
+            host="", engine=engine, container=container, code=self.code, target=self.target
+        )
 
     @property
     def known_later(self) -> Cure:

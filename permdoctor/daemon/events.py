@@ -107,6 +107,22 @@ class MapsChanged(Struct, frozen=True, kw_only=True):
     path: bytes
 
 
+class Unknown(Struct, frozen=True, kw_only=True):
+    """What a check could not see: of ``target`` and what lies below it nothing, or not what makes
+    these ``codes``.  What was found there before is neither there nor gone.
+    """
+
+    target: str
+    codes: frozenset[str] = frozenset()
+
+    def covers(self, problem: Problem) -> bool:
+        """Whether this check says nothing about it."""
+        if self.codes and problem.code not in self.codes:
+            return False
+        above = self.target.rstrip("/") + "/"
+        return problem.target == self.target or problem.target.startswith(above)
+
+
 class Checked(Struct, frozen=True, kw_only=True):
     """A check came back.  ``failed`` says why there is no result (empty: there is one), ``gone``
     that the container does not run any more.  ``roots`` are the host paths of its mounts.
@@ -118,6 +134,7 @@ class Checked(Struct, frozen=True, kw_only=True):
     ref: ContainerRef
     started: str = ""
     found: tuple[Found, ...] = ()
+    unknown: tuple[Unknown, ...] = ()
     roots: tuple[bytes, ...] = ()
     failed: str = ""
     gone: bool = False

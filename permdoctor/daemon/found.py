@@ -7,17 +7,26 @@ reconciler's to fill in.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from permdoctor.alerts.alert import Problem
 from permdoctor.container.container import MountKind
 from permdoctor.container.subject import Basis
-from permdoctor.daemon.events import Found
+from permdoctor.daemon.events import Found, Unknown
+from permdoctor.diagnosis.codes import CODES
+from permdoctor.diagnosis.diagnose import is_unread
+from permdoctor.diagnosis.facts import BindFacts, Facts
 from permdoctor.diagnosis.report import Finding, Remedy, Report
 from permdoctor.diagnosis.unfixable import forbidden
+from permdoctor.kernel.filesystems import PSEUDO
 from permdoctor.kernel.text import printable
 from permdoctor.render.names import who_in_full
 from permdoctor.render.table import samples, why_refused
+
+UNJUDGED: Final = "PD403"
+_BELOW: Final = frozenset({"PD111", "PD201", "PD202", "PD203", "PD204", "PD305", "PD306"})
+"""What is found by reading a tree, and not by its root alone."""
 
 _HOST: Final = "host"
 _SHOWN: Final = 3
@@ -30,24 +39,66 @@ def found_of(report: Report) -> tuple[Found, ...]:
     return tuple(_found(report, finding, repairable=repairable) for finding in report.findings)
 
 
-def roots_of(report: Report) -> tuple[bytes, ...]:
-    """The host's paths of its mounts, as far as they can be watched: binds and volumes."""
+def roots_of(report: Report, unknown: tuple[Unknown, ...] = ()) -> tuple[bytes, ...]:
+    """The host's paths of its mounts, as far as they can be watched: binds and volumes that are
+    not ``unknown``.
+    """
     kinds = (MountKind.BIND, MountKind.VOLUME)
-    paths = (m.host_path for m in report.mounts if m.kind in kinds and not m.deleted)
+    silent = {u.target for u in unknown}
+    seen = (m for m in report.mounts if not m.deleted and printable(m.target) not in silent)
+    paths = (m.host_path for m in seen if m.kind in kinds)
     return tuple(dict.fromkeys(p for p in paths if p is not None and p != b"/"))
+
+
+def unknown_of(facts: Facts) -> tuple[Unknown, ...]:
+    """The mounts of whose root, or of what lies below it, nothing could be read."""
+    return tuple(
+        Unknown(target=printable(b.bind.target), codes=frozenset() if unread else _BELOW)
+        for b in facts.binds
+        if (unread := is_unread(b)) or _is_unread_below(b)
+    )
+
+
+def unjudged(report: Report, unknown: tuple[Unknown, ...]) -> Iterator[Found]:
+    """PD403 for each of them of which nothing else is said."""
+    said = {printable(f.target) for f in report.findings if f.target is not None}
+    for mount in report.mounts:
+        target = printable(mount.target)
+        if target not in {u.target for u in unknown if not u.codes} or target in said:
+            continue
+        why = next((s for s in report.skipped if f" {target} (" in s.what), None)
+        reason = "nobody knows why" if why is None else why.reason
+        host_path = "" if mount.host_path is None else printable(mount.host_path)
+        yield Found(
+            problem=_problem(report, UNJUDGED, target),
+            severity=CODES[UNJUDGED].severity,
+            title=f"{target} cannot be judged: {reason}",
+            detail=tuple(x for x in (f"filesystem: {mount.fstype}", why and why.hint) if x),
+            host_path=host_path,
+        )
+
+
+def _is_unread_below(of: BindFacts) -> bool:
+    root = None if of.walk is None else of.walk.object
+    inner = root is not None and root.inode.is_dir and of.bind.fstype not in PSEUDO
+    return inner and of.tree is None
+
+
+def _problem(report: Report, code: str, target: str) -> Problem:
+    return Problem(
+        host="",
+        engine=report.container.engine.endpoint,
+        container=printable(report.container.name),
+        code=code,
+        target=target,
+    )
 
 
 def _found(report: Report, finding: Finding, *, repairable: bool) -> Found:
     target = finding.target if finding.target is not None else finding.path
     subject = None if finding.subject is None else report.subjects[finding.subject]
     return Found(
-        problem=Problem(
-            host="",
-            engine=report.container.engine.endpoint,
-            container=printable(report.container.name),
-            code=finding.code,
-            target=printable(target),
-        ),
+        problem=_problem(report, finding.code, printable(target)),
         severity=finding.severity,
         title=finding.title,
         who="" if subject is None else who_in_full(subject),

@@ -27,6 +27,7 @@ from permdoctor.daemon.events import (
     Repaired,
     RepairRule,
     Rules,
+    Unknown,
 )
 from permdoctor.daemon.fights import Did, Fight, Fights
 from permdoctor.diagnosis.codes import CODES
@@ -188,7 +189,13 @@ class Repairs:
         return attempt
 
     def judged(
-        self, name: Name, run: int, number: int, found: tuple[Found, ...], now: float
+        self,
+        name: Name,
+        run: int,
+        number: int,
+        found: tuple[Found, ...],
+        now: float,
+        unknown: tuple[Unknown, ...] = (),
     ) -> Attempt | None:
         """A check of that name came back: what was repaired may be proven now.  Gives the attempt
         that did not help.
@@ -203,6 +210,8 @@ class Repairs:
             self._failed.pop(name, None)
         attempt = self._unproven.get(name)
         if attempt is None or attempt.proof is None or number <= attempt.proof:
+            return None
+        if any(u.covers(attempt.cure.problem) for u in unknown):
             return None
         del self._unproven[name]
         if not any(attempt.cure.is_for(f) for f in found):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from msgspec import Struct, field
 
 from permdoctor.daemon.episodes import Name
-from permdoctor.daemon.events import ContainerRef, Found
+from permdoctor.daemon.events import ContainerRef, Found, Unknown
 from permdoctor.daemon.silences import Labels
 from permdoctor.daemon.state import FindingState
 
@@ -34,6 +34,8 @@ class Record(Struct, kw_only=True):
     labels: Labels = ()
     ended: bool = False
     found: tuple[Found, ...] = ()
+    unknown: tuple[Unknown, ...] = ()
+    partial: int = 0
     lived: tuple[Found, ...] = ()
     since: dict[tuple[str, str, str], float] = field(default_factory=dict)
     findings: tuple[FindingState, ...] = ()

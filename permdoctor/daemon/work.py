@@ -19,10 +19,11 @@ from permdoctor.config import Config
 from permdoctor.container.subject import Basis
 from permdoctor.daemon.bounds import found_of as bounded
 from permdoctor.daemon.channel import Channel
-from permdoctor.daemon.events import Check, Checked, Found, Repair, Repaired
-from permdoctor.daemon.found import found_of, roots_of
+from permdoctor.daemon.events import Check, Checked, Found, Repair, Repaired, Unknown
+from permdoctor.daemon.found import found_of, roots_of, unjudged, unknown_of
 from permdoctor.daemon.limits import Limits
 from permdoctor.diagnosis.diagnose import diagnose
+from permdoctor.diagnosis.facts import Facts
 from permdoctor.diagnosis.report import Report
 from permdoctor.engines import ContainerGoneError
 from permdoctor.engines.docker import DockerEngine
@@ -105,14 +106,17 @@ class _Bench:
         begun = time.monotonic()
         started, failed, gone, clean, predicted = "", "", False, True, False
         found: tuple[Found, ...] = ()
+        unknown: tuple[Unknown, ...] = ()
         roots: tuple[bytes, ...] = ()
         try:
-            report = self._report(check, self._engine(job))
+            facts = self._facts(check, self._engine(job))
+            report, unknown = diagnose(facts), unknown_of(facts)
             started = report.container.started
             predicted = report.basis is Basis.PREDICTED
-            roots = roots_of(report)
-            found = bounded(found_of(report), Limits())
-            failed = "" if report.judged else _unjudged(report)
+            roots = roots_of(report, unknown)
+            found = bounded((*found_of(report), *unjudged(report, unknown)), Limits())
+            known = facts.subjects and not facts.partial and len(unknown) <= Limits().roots_each
+            failed = "" if known else _why_not(report)
             clean = not report.skipped
         except (ContainerGoneError, ProcessGone):
             gone = True
@@ -125,6 +129,7 @@ class _Bench:
             ref=check.ref,
             started=started,
             found=() if failed else found,
+            unknown=unknown,
             roots=roots,
             failed=failed,
             gone=gone,
@@ -133,11 +138,11 @@ class _Bench:
         )
         return checked, clean
 
-    def _report(self, check: Check, engine: DockerEngine) -> Report:
+    def _facts(self, check: Check, engine: DockerEngine) -> Facts:
         """Raises ``ContainerGoneError``, or ``ProcessGone`` for one that does not run."""
         assert self._collector is not None
         container = engine.inspect(check.ref.id)
-        return diagnose(self._collector.facts(engine, container, predict=check.stopped))
+        return self._collector.facts(engine, container, predict=check.stopped)
 
     def _asked(self, name: str, job: Job) -> Answer:
         from permdoctor.app.check import CheckRequest, check
@@ -170,6 +175,6 @@ class _Bench:
         return repaired(repair, self._config)
 
 
-def _unjudged(report: Report) -> str:
+def _why_not(report: Report) -> str:
     why = next((f"{s.what}: {s.reason}" for s in report.skipped), "")
     return f"not enough could be read: {why}" if why else "not enough could be read"

@@ -25,10 +25,11 @@ def prepare_streams() -> None:
 
 
 def fail(message: str, hint: str | None = None) -> None:
-    """One line on stderr, and one for the hint."""
-    note(f"permdoctor: {message}")
+    """One line on stderr, and one for the hint; errors, where stderr is the journal."""
+    priority = "<3>" if _is_journal() else ""
+    note(f"{priority}permdoctor: {message}")
     if hint:
-        note(f"  hint: {hint}")
+        note(f"{priority}  hint: {hint}")
 
 
 def note(message: str) -> None:
@@ -83,6 +84,14 @@ def _is_terminal() -> bool:
 def _wants_color() -> bool:
     """https://no-color.org, and a terminal that has none."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _is_journal() -> bool:
+    if "JOURNAL_STREAM" not in os.environ or sys.stderr is None:
+        return False
+    from permdoctor.daemon.log import is_journal
+
+    return is_journal(os.environ, sys.stderr)
 
 
 def _silence_stdout() -> None:

@@ -58,10 +58,14 @@ def install(now: bool, dry_run: bool, root: str, config_file: str | None) -> int
 
     if now and (dry_run or root != "/"):
         raise click.UsageError("--now cannot be combined with --dry-run or --root")
-    found = systemd.install(options.load_config(config_file), root=root, dry_run=dry_run)
+    config = options.load_config(config_file)
+    found = systemd.install(config, root=root, dry_run=dry_run)
     _say_written(found.units, dry_run=dry_run)
     if found.needs_drop_in and found.drop_in.found.value != "current":
         note("permdoctor: the configuration needs more: permdoctor systemd drop-in --write")
+    if not config.alerts.sinks:
+        note("permdoctor: no [[alerts...]] is configured: what it finds is only shown, by")
+        note("permdoctor: `permdoctor findings`, its log and /metrics")
     if now:
         systemd.start()
         emit("started: permdoctor.service\n")

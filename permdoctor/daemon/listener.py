@@ -166,7 +166,7 @@ def _bound(path: str, gid: int | None, group: str) -> socket.socket:
             raise CannotCheckError(
                 f"cannot give {printable(path)} to the group {printable(group)}: "
                 "that needs CAP_SETGID",
-                hint=f"or run the service in that group: Group={printable(group)} in its unit",
+                hint="`permdoctor systemd drop-in --write` makes it the group of the unit",
             )
         listener.listen(BACKLOG)
     except BaseException:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.cli.process import CONTROL, SGR, on_a_terminal, python
@@ -70,3 +75,17 @@ def test_a_long_scan_shows_a_bar_on_a_terminal_only() -> None:
     assert "/data [red]\\x1b: 7,000 entries" in on_a_terminal(PROGRESS)
     piped = python(PROGRESS)
     assert (piped.stdout, piped.stderr) == ("done\n", "")
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_in_the_journal_what_fails_has_its_priority(journal: bool, tmp_path: Path) -> None:
+    file = tmp_path / "stderr"
+    with file.open("wb") as stderr:
+        status = os.fstat(stderr.fileno())
+        stream = f"{status.st_dev}:{status.st_ino}" if journal else "1:1"
+        argv = [sys.executable, "-m", "permdoctor", "codes", "PD000"]
+        done = subprocess.run(argv, stderr=stderr, env={**os.environ, "JOURNAL_STREAM": stream})
+    lines = file.read_text().splitlines()
+    assert done.returncode == 2
+    assert lines
+    assert all(line.startswith("<3>") is journal for line in lines)

@@ -115,8 +115,9 @@ def uninstall(*, root: str = "/", dry_run: bool = False) -> tuple[str, ...]:
 
 
 def start() -> None:
-    """Enable the service and start it, or start it again."""
+    """Enable the service and start it, or start it again: however often it failed before."""
     _systemctl("enable", SERVICE)
+    _systemctl("reset-failed", SERVICE)
     _systemctl("restart", SERVICE)
 
 

@@ -45,8 +45,8 @@ class Problem(Struct, frozen=True, kw_only=True):
 
 class Alert(Struct, frozen=True, kw_only=True):
     """One problem in one episode.  Times are seconds since the epoch; ``ended`` is ``None`` while
-    it fires.  All text is printable already.  ``who`` is refused something (empty: nobody in
-    particular), ``remedies`` are shell lines, best first, and ``fixable``: permdoctor can do one of
+    it fires.  All text is printable already.  ``who`` it is about, by ids (empty: nobody in
+    particular).  ``remedies`` are shell lines, best first; ``fixable``: permdoctor can do one of
     them itself.  ``update``: who is told now was told of it before, and it is no worse than it was.
     """
 

@@ -102,8 +102,10 @@ def posted(alert: Alert, ends: float) -> dict[str, object]:
     }
     annotations = {
         "summary": said.title,
+        "who": said.who,
         "description": "\n".join(said.detail),
         "remedies": "\n".join(said.remedies),
+        "next_steps": "\n".join(said.next_steps),
         "host_path": said.host_path,
         "count": str(said.count),
         "id": said.id,

@@ -86,8 +86,10 @@ def message(alert: Alert) -> dict[str, str]:
     text = [
         f"Host {said.host}, container {said.container}"
         + (f", mount {said.target}" if said.target else ""),
+        *(() if resolved or not said.who else (f"Who: {said.who}",)),
         *(() if resolved else said.detail),
         *(() if resolved or not said.remedies else ("", "What helps:", *said.remedies)),
+        *(() if not said.next_steps else ("", "On the host:", *said.next_steps)),
         "",
         f"{said.code}, since {said.started}" + (f", until {said.ended}" if said.ended else ""),
     ]

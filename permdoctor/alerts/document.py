@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
 
-from permdoctor.alerts.alert import Alert
+from permdoctor.alerts.alert import Alert, AlertStatus
 from permdoctor.diagnosis.codes import CODES
 
 SCHEMA_FILE: Final = "alert.schema.json"
@@ -21,16 +22,21 @@ SCHEMA_ID: Final = "urn:permdoctor:alert:1"
 MAX_TEXT: Final = 2000
 MAX_LINES: Final = 20
 
+_USUAL: Final = ("unix:///var/run/docker.sock", "unix:///run/docker.sock")
+"""Where permdoctor looks by itself."""
+
 
 class AlertDocument(Struct, frozen=True, kw_only=True):
     """``id`` is the same however often it is sent; ``fingerprint`` the same for every episode of
-    the problem.  Times are RFC 3339 in UTC; ``ended`` is null while it fires.  ``remedies`` are
-    shell lines, best first.
+    the problem; ``revision`` counts what has changed within one.  Times are RFC 3339 in UTC;
+    ``ended`` is null while it fires.  ``remedies`` are shell lines for the host, best first;
+    ``next_steps`` are commands of permdoctor: to look, to repair and take it back, to read on.
     """
 
     schema: Literal["permdoctor-alert/1"] = "permdoctor-alert/1"
     id: str
     fingerprint: str
+    revision: int
     status: Literal["firing", "resolved"]
     severity: Literal["error", "warning", "info"]
     host: str
@@ -40,8 +46,10 @@ class AlertDocument(Struct, frozen=True, kw_only=True):
     name: str
     target: str
     title: str
+    who: str
     detail: tuple[str, ...]
     remedies: tuple[str, ...]
+    next_steps: tuple[str, ...]
     host_path: str
     count: int
     started: str
@@ -53,6 +61,7 @@ def document(alert: Alert) -> AlertDocument:
     return AlertDocument(
         id=alert.id,
         fingerprint=problem.fingerprint,
+        revision=alert.revision,
         status=alert.status.value,
         severity=severity_name(alert),
         host=cut(problem.host),
@@ -62,13 +71,28 @@ def document(alert: Alert) -> AlertDocument:
         name=CODES[problem.code].name if problem.code in CODES else "",
         target=cut(problem.target),
         title=cut(alert.title),
+        who=cut(alert.who),
         detail=lines(alert.detail),
         remedies=lines(alert.remedies),
+        next_steps=next_steps(alert),
         host_path=cut(alert.host_path),
         count=alert.count,
         started=rfc3339(alert.started),
         ended=None if alert.ended is None else rfc3339(alert.ended),
     )
+
+
+def next_steps(alert: Alert) -> tuple[str, ...]:
+    """Lines for root's shell on the host; none when it is over, or for what is no container."""
+    name, engine, code = alert.problem.container, alert.problem.engine, alert.problem.code
+    if alert.status is AlertStatus.RESOLVED or not name[:1].isalnum() or code not in CODES:
+        return ()
+    of = shlex.quote(name) if engine in _USUAL else f"{shlex.quote(name)} -H {shlex.quote(engine)}"
+    look = f"permdoctor check {of} --format explain"
+    repair = (
+        f"permdoctor fix {of}  # the plan; --apply does it, permdoctor undo --last takes it back"
+    )
+    return (look, *((repair,) if alert.fixable else ()), f"permdoctor codes {code}")
 
 
 def alert_json(alert: Alert) -> str:

@@ -62,7 +62,7 @@ def fields(alert: Alert) -> list[tuple[str, str]]:
     """Names and values, as systemd.journal-fields(7) has them."""
     said = document(alert)
     resolved = alert.status is AlertStatus.RESOLVED
-    title = f"resolved: {said.title}" if resolved else said.title
+    news = "resolved: " if resolved else "changed: " if alert.update else ""
     own = {
         "ALERT_ID": said.id,
         "FINGERPRINT": said.fingerprint,
@@ -75,11 +75,13 @@ def fields(alert: Alert) -> list[tuple[str, str]]:
         "TARGET": said.target,
         "HOST_PATH": said.host_path,
         "COUNT": str(said.count),
+        "WHO": said.who,
         "DETAIL": "\n".join(said.detail),
         "REMEDIES": "\n".join(said.remedies),
+        "NEXT_STEPS": "\n".join(said.next_steps),
     }
     return [
-        ("MESSAGE", f"{said.container}: {title} ({said.code})"),
+        ("MESSAGE", f"{said.container}: {news}{said.title} ({said.code})"),
         ("PRIORITY", str(_NOTICE if resolved else _PRIORITIES[alert.severity])),
         ("SYSLOG_IDENTIFIER", "permdoctor"),
         ("MESSAGE_ID", MESSAGE_ID),

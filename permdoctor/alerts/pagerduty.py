@@ -87,8 +87,10 @@ def event(alert: Alert) -> dict[str, object]:
                 "target": said.target,
                 "host_path": said.host_path,
                 "count": said.count,
+                "who": said.who,
                 "detail": "\n".join(said.detail),
                 "remedies": "\n".join(said.remedies),
+                "next_steps": "\n".join(said.next_steps),
             },
         },
     }

@@ -1,6 +1,7 @@
 """A signed webhook: a CloudEvents 1.0 envelope (structured JSON mode) by POST.
 
 CloudEvents' ``source`` and ``id`` identify an alert: a receiver that has seen both was told again.
+Its ``type`` ends in ``firing``, ``updated`` or ``resolved``.
 The signature is that of Standard Webhooks (https://www.standardwebhooks.com), for which there are
 verifiers in most languages::
 
@@ -90,7 +91,7 @@ def envelope(alert: Alert) -> dict[str, object]:
         "specversion": "1.0",
         "id": alert.id,
         "source": f"/permdoctor/{quote(host, safe='')}",
-        "type": f"permdoctor.alert.{alert.status}",
+        "type": f"permdoctor.alert.{'updated' if alert.update else alert.status}",
         "subject": alert.problem.fingerprint,
         "time": rfc3339(told),
         "datacontenttype": "application/json",

@@ -130,7 +130,7 @@ def _in_order(ids: Iterable[str]) -> None:
     for id_ in ids:
         episode, status, revision = id_.rsplit("-", 2)
         step = (status == "resolved", int(revision))
-        assert (last[episode] if episode in last else (False, -1)) < step, id_
+        assert last.get(episode, (False, -1)) < step, id_
         assert episode in last or status == "firing", id_
         last[episode] = step
 

@@ -85,7 +85,10 @@ def _hidden(name: str, value: Any) -> Any:
 
 
 def _url(url: str) -> str:
-    at = urlsplit(url)
+    try:
+        at = urlsplit(url)
+    except ValueError:
+        return f"{url.partition('://')[0]}://{HIDDEN}"
     bare = at.path in ("", "/") and not (at.query or at.fragment)
     return f"{at.scheme}://{at.netloc}{at.path if bare else '/' + HIDDEN}"
 

@@ -30,10 +30,10 @@ UnaskedRemedy = Literal[
 RemedyName = Literal[UnaskedRemedy, "to-owner"]
 """Also ``fix --path --to``."""
 
-Count = Annotated[int, Meta(ge=1)]
-Amount = Annotated[int, Meta(ge=0)]
-Entries = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Amount = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+Entries = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
+Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 Interval = Annotated[float, Meta(gt=0, le=604_800)]
 Delay = Annotated[float, Meta(ge=0, le=604_800)]
 Workers = Annotated[int, Meta(ge=1, le=2)]
@@ -59,7 +59,7 @@ GroupName = Annotated[
 Url = Annotated[
     str,
     Meta(
-        pattern=r"^https?://[^\s/?#@]+([/?#]\S*)?$",
+        pattern=r"^https?://(\[[0-9A-Fa-f:.]+\]|[^\s/?#@\[\]:]+)(:[0-9]{0,5})?([/?#]\S*)?$",
         title="an http or https URL without a user in it",
     ),
 ]

@@ -24,7 +24,7 @@ from msgspec import Struct
 from permdoctor.diagnosis.plan import Summary
 from permdoctor.errors import UsageError
 from permdoctor.kernel.text import printable
-from permdoctor.repair.files import must_be_ours, writing
+from permdoctor.repair.files import NO_MSGPACK, must_be_ours, writing
 from permdoctor.repair.journal import About, Journal
 from permdoctor.repair.options import Asked, CannotRepairError
 from permdoctor.repair.store import Store
@@ -128,7 +128,7 @@ def _checked(fd: int, file: str, store: Store) -> tuple[Head, int, int]:
         raise UsageError(f"the plan {shown} is damaged: its head is cut off")
     try:
         head = msgspec.msgpack.decode(os.pread(fd, size, begin), type=Head)
-    except msgspec.MsgspecError:
+    except NO_MSGPACK:
         raise UsageError(f"the plan {shown} is damaged: its head cannot be read") from None
     key = _key(store, create=False)
     if not key or head.key != _fingerprint(key):

@@ -17,6 +17,9 @@ from permdoctor.repair.options import CannotRepairError
 
 T = TypeVar("T")
 
+NO_MSGPACK = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not what they should be."""
+
 
 @contextlib.contextmanager
 def writing(directory: str) -> Iterator[None]:
@@ -103,7 +106,7 @@ def load(directory: str, name: str, type_: type[T]) -> T | None:
         if zlib.crc32(data[4:]).to_bytes(4, "little") != data[:4]:
             raise CannotRepairError(f"{shown} is damaged: its checksum is wrong")
         return msgspec.msgpack.decode(data[4:], type=type_)
-    except msgspec.MsgspecError as e:
+    except NO_MSGPACK as e:
         raise CannotRepairError(f"{shown} is damaged: {e}") from e
 
 

@@ -22,6 +22,7 @@ from enum import IntEnum
 import msgspec
 from msgspec import Struct
 
+from permdoctor.repair.files import NO_MSGPACK
 from permdoctor.repair.options import CannotRepairError
 from permdoctor.repair.state import State
 
@@ -245,7 +246,7 @@ class Reader:
         size = _WORD.size * block.count
         columns = tuple(data[at + i * size : at + (i + 1) * size] for i in range(_COLUMNS))
         names = tuple(data[at + _COLUMNS * size :].split(b"\0"))
-        if len(names) != block.count:
+        if len(names) != block.count or len(columns[-1]) != size:
             raise self._damaged("names and entries do not agree")
         numbers = struct.unpack_from(f"={classes}I", data, _BLOCK.size)
         return Entries(numbers, columns, names)
@@ -261,7 +262,7 @@ class Reader:
                 raise self._damaged("records after its end")
             try:
                 ended = self._take(type_, segment, offset, payload)
-            except (msgspec.ValidationError, msgspec.DecodeError, struct.error, OverflowError) as e:
+            except (*NO_MSGPACK, struct.error, OverflowError) as e:
                 raise self._damaged(f"the record at byte {offset}: {e}") from None
         if not ended:
             raise self._damaged("it has no end")

@@ -20,7 +20,7 @@ MOST_MESSAGE = 4096
 MANY = 500
 """Elements of which each is looked at."""
 
-INT64 = range(-(1 << 63), 1 << 63)
+INT64 = range(-(1 << 63), 1 << 64)
 ID = range(1 << 32)
 
 

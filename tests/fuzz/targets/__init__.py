@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.fuzz.run import Target
-from tests.fuzz.targets import accounts, engines, http, proc, xattrs
+from tests.fuzz.targets import accounts, engines, files, http, journals, proc, xattrs
 
-TARGETS: dict[str, Target] = {
-    t.name: t for module in (engines, http, proc, accounts, xattrs) for t in module.TARGETS
-}
+_MODULES = (engines, http, proc, accounts, xattrs, files, journals)
+
+TARGETS: dict[str, Target] = {t.name: t for module in _MODULES for t in module.TARGETS}

@@ -24,6 +24,7 @@ from permdoctor.daemon import http as server
 from permdoctor.daemon.shown import Facts
 from permdoctor.daemon.status import StatusServer
 from permdoctor.engines import transport
+from permdoctor.engines.endpoints import Endpoint
 from permdoctor.engines.events import EventStream, StreamEnded, TooLongError
 from permdoctor.render import service_json
 from permdoctor.render.service_json import View
@@ -70,6 +71,7 @@ def stream() -> Iterator[Feed]:
         path = str(Path(place, "s"))
         listener.bind(path)
         listener.listen()
+        endpoint = Endpoint(url=f"unix://{path}", origin="here")
         say = [b""]
 
         def serve() -> None:
@@ -86,7 +88,7 @@ def stream() -> Iterator[Feed]:
 
         def feed(data: bytes) -> None:
             say[0] = data
-            events = EventStream(path, "1.41", 0.0, seconds=SECONDS)
+            events = EventStream(endpoint, "1.41", 0.0, seconds=SECONDS)
             try:
                 while True:
                     with contextlib.suppress(TooLongError):

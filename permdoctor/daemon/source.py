@@ -4,8 +4,6 @@ Two threads.  The *reader* subscribes, then lists (so nothing falls between), th
 until the stream ends, and begins anew after a pause that grows and is never twice the same.  The
 *keeper* asks the engine for a sign of life, since a stream that is dead is only silent, and lists
 when it is asked to.  Events that the list already knew are dropped by their time.
-
-An engine behind TCP is not subscribed to: it is listed every few seconds.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ from permdoctor.daemon.events import (
 )
 from permdoctor.daemon.inbox import Inbox
 from permdoctor.engines import Summary
-from permdoctor.engines.docker import DockerEngine
+from permdoctor.engines.docker import DockerEngine, transport_to
 from permdoctor.engines.endpoints import Endpoint
 from permdoctor.engines.events import (
     EngineEvent,
@@ -41,27 +39,25 @@ from permdoctor.engines.events import (
     TooLongError,
     parse_event,
 )
-from permdoctor.engines.transport import UnixTransport
 from permdoctor.errors import PermdoctorError
 from permdoctor.kernel.text import printable
 
 _BEFORE: Final = 2.0
 """Seconds before the subscription from which on events are asked for."""
 
-_RUNS: Final = (State.RUNNING, State.PAUSED)
+_RUNS: Final = (State.RUNNING, State.PAUSED, State.RESTARTING)
 _NANO: Final = 1_000_000_000
 
 
 class Pace(Struct, frozen=True, kw_only=True):
     """Seconds.  ``answer`` is how long an engine may take; ``least`` and ``most`` are the pauses
-    before it is tried again; ``poll`` is for engines that have no stream.
+    before it is tried again.
     """
 
     answer: float = 15.0
     ping: float = 10.0
     least: float = 0.2
     most: float = 30.0
-    poll: float = 10.0
 
 
 class Source:
@@ -129,11 +125,12 @@ class Source:
         """One connection from its beginning to its end; why it ended."""
         with contextlib.closing(self._engine()) as engine:
             _ = engine.info
-            path = self._endpoint.socket_path
-            if path is None:
-                return self._poll(engine)
-            since = time.time() - _BEFORE
-            stream = EventStream(path, engine.api_version, since, seconds=self._pace.answer)
+            stream = EventStream(
+                self._endpoint,
+                engine.api_version,
+                time.time() - _BEFORE,
+                seconds=self._pace.answer,
+            )
             self._stream = stream
             try:
                 if self._stop.is_set():
@@ -189,12 +186,6 @@ class Source:
         )
         self._inbox.offer(Happened(action=action, container=seen))
 
-    def _poll(self, engine: DockerEngine) -> str:
-        self._connect(engine)
-        while not self._stop.wait(self._pace.poll):
-            self._inbox.put(self._swept(engine))
-        return "stopped"
-
     # -- the keeper --------------------------------------------------------------------------
 
     def _keep_on(self) -> None:
@@ -247,14 +238,13 @@ class Source:
             ref=ContainerRef(engine=self.engine, id=summary.id),
             name=printable(summary.name),
             running=running,
+            restarting=summary.state is State.RESTARTING,
             started=started(summary.id) if started is not None and running else "",
             labels=summary.labels,
         )
 
     def _engine(self) -> DockerEngine:
-        path = self._endpoint.socket_path
-        transport = None if path is None else UnixTransport(path, self._pace.answer)
-        return DockerEngine(self._endpoint, transport)
+        return DockerEngine(self._endpoint, transport_to(self._endpoint, self._pace.answer))
 
     def _hang_up(self) -> None:
         stream = self._stream

@@ -40,6 +40,7 @@ from permdoctor.engines.endpoints import Endpoint
 from permdoctor.engines.names import ambiguous, gone, unknown
 from permdoctor.engines.pausing import switch
 from permdoctor.engines.transport import (
+    TIMEOUT,
     AnsweredError,
     EngineError,
     Peer,
@@ -68,7 +69,7 @@ class DockerEngine:
 
     def __init__(self, endpoint: Endpoint, transport: Transport | None = None) -> None:
         self.endpoint = endpoint
-        self._transport = transport or _transport(endpoint)
+        self._transport = transport or transport_to(endpoint)
         self._info: Response | None = None
         self._listed: tuple[float, tuple[Summary, ...]] = (float("-inf"), ())
 
@@ -318,13 +319,16 @@ class DockerEngine:
             )
 
 
-def _transport(endpoint: Endpoint) -> Transport:
+def transport_to(endpoint: Endpoint, seconds: float = TIMEOUT) -> Transport:
+    """``seconds`` is how long an answer may take.  Raises ``EngineError`` for TLS files that are
+    none.
+    """
     path = endpoint.socket_path
     if path is not None:
-        return UnixTransport(path)
+        return UnixTransport(path, seconds)
     from permdoctor.engines.tcp import TcpTransport
 
-    return TcpTransport(endpoint)
+    return TcpTransport(endpoint, seconds)
 
 
 def _summary(obj: dict[str, Any]) -> Summary:

@@ -1,4 +1,4 @@
-"""The event stream of an engine, ``GET /events``, over its Unix socket.
+"""The event stream of an engine, ``GET /events``, over a connection of its own.
 
 A stream that ends and one that is silent look alike to who only reads: ``next`` has a deadline of
 its own, and whoever holds the stream must ask the engine now and then whether it lives.  Nothing is
@@ -14,14 +14,15 @@ import json
 import re
 import select
 import socket
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
 from msgspec import Struct
 
 from permdoctor.container.inspect import number_of, text_of
+from permdoctor.engines.endpoints import Endpoint
 from permdoctor.engines.transport import (
-    AnsweredError,
     EngineError,
     answered,
     not_an_engine,
@@ -67,24 +68,24 @@ class TooLongError(CannotCheckError):
 class EventStream:
     """One connection.  ``next`` is for one thread; ``close`` may come from any other."""
 
-    def __init__(self, path: str, api_version: str, since: float, *, seconds: float) -> None:
+    def __init__(
+        self, endpoint: Endpoint, api_version: str, since: float, *, seconds: float
+    ) -> None:
         """Subscribed when it returns.  ``since`` is in seconds since the epoch, ``seconds`` how
         long the engine may take to answer.  Raises ``EngineError``.
         """
-        self._path = path
+        self._url = endpoint.url
         self._buffer = bytearray()
-        self._lines: list[bytes] = []
+        self._lines: deque[bytes] = deque()
         self._skipping = False
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._sock = _connected(endpoint, seconds)
         try:
-            self._sock.settimeout(seconds)
-            self._sock.connect(path)
             self._sock.sendall(_request(api_version, since))
             self._read_head()
             self._sock.setblocking(False)
         except OSError as e:
             self._sock.close()
-            raise EngineError(f"unix://{printable(path)}: {e.strerror or 'no answer'}") from e
+            raise EngineError(f"{printable(self._url)}: {e.strerror or 'no answer'}") from e
         except BaseException:
             self._sock.close()
             raise
@@ -98,7 +99,7 @@ class EventStream:
             if not self._readable(seconds):
                 return None
             self._take(self._received())
-        return self._lines.pop(0)
+        return self._lines.popleft()
 
     def close(self) -> None:
         """Wakes who waits for an event; the descriptor is closed by :meth:`release`."""
@@ -117,8 +118,13 @@ class EventStream:
         return bool(poll.poll(int(seconds * 1000)))
 
     def _received(self) -> bytes:
+        """Empty, where what came is not yet a record of TLS, or only TLS's own.  ``_CHUNK`` is more
+        than a record, so that none is left where poll(2) does not see it.
+        """
         try:
             data = self._sock.recv(_CHUNK)
+        except BlockingIOError:
+            return b""
         except OSError as e:
             raise StreamEnded(f"the event stream broke: {e.strerror}") from e
         if not data:
@@ -144,18 +150,32 @@ class EventStream:
         while b"\r\n\r\n" not in raw:
             piece = self._sock.recv(_CHUNK)
             if not piece or len(raw) > _MAX_HEAD:
-                raise not_an_engine(f"unix://{self._path}")
+                raise not_an_engine(self._url)
             raw += piece
         head, _, body = raw.partition(b"\r\n\r\n")
         words = head.split(b"\r\n", 1)[0].split()
         if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not _STATUS.match(words[1]):
-            raise not_an_engine(f"unix://{self._path}")
+            raise not_an_engine(self._url)
         if int(words[1]) != 200:
-            raise self._refused(int(words[1]), body)
+            raise answered(int(words[1]), body, self._url)
         self._take(body)
 
-    def _refused(self, status: int, body: bytes) -> AnsweredError:
-        return answered(status, body, f"unix://{self._path}")
+
+def _connected(endpoint: Endpoint, seconds: float) -> socket.socket:
+    """Raises ``EngineError``."""
+    path = endpoint.socket_path
+    if path is None:
+        from permdoctor.engines.tcp import connected
+
+        return connected(endpoint, seconds)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.settimeout(seconds)
+        sock.connect(path)
+    except OSError as e:
+        sock.close()
+        raise EngineError(f"{printable(endpoint.url)}: {e.strerror or 'no answer'}") from e
+    return sock
 
 
 def _request(api_version: str, since: float) -> bytes:

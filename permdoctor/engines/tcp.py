@@ -1,19 +1,72 @@
-"""A TCP endpoint on this machine, with or without TLS, through docker-py.
+"""A TCP endpoint on this machine, with or without TLS.
 
-The only importer of docker-py: its client brings the TLS set-up and the connection pool.
+Questions go through docker-py, whose client brings the TLS set-up and the connection pool; this is
+its only importer.  The event stream has a connection of its own (``connected``): it must be read
+with a deadline and be hung up from another thread, and its lines have a limit, which docker-py's
+stream offers none of.
 """
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
-from permdoctor.engines.endpoints import Endpoint
+from permdoctor.engines.endpoints import Endpoint, TlsFiles
 from permdoctor.engines.transport import TIMEOUT, EngineError, Response
 from permdoctor.kernel.text import printable
 
 if TYPE_CHECKING:
     import docker
+
+_PEM: Final = "check ca.pem, cert.pem and key.pem of the context or DOCKER_CERT_PATH"
+
+
+def connected(endpoint: Endpoint, seconds: float) -> socket.socket:
+    """A connection, not more; ``seconds`` is how long each step may take.  Where there is nothing
+    to be read yet, its ``recv`` raises ``BlockingIOError``.  Raises ``EngineError``.
+    """
+    parts = urlsplit(endpoint.url)
+    assert parts.hostname is not None
+    try:
+        plain = socket.create_connection((parts.hostname, parts.port or 0), seconds)
+    except OSError as e:
+        raise EngineError(f"{printable(endpoint.url)}: {_root_cause(e)}") from e
+    if endpoint.tls is None:
+        return plain
+    try:
+        return _tls_context(endpoint.tls).wrap_socket(plain, server_hostname=parts.hostname)
+    except OSError as e:
+        plain.close()
+        raise EngineError(f"{printable(endpoint.url)}: TLS: {_root_cause(e)}", hint=_PEM) from e
+
+
+def _tls_context(files: TlsFiles) -> ssl.SSLContext:
+    """As docker-py's.  Raises ``OSError``."""
+    context = ssl.create_default_context(cafile=files.ca or None)
+    context.sslsocket_class = _TlsSocket
+    if not files.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if files.cert and files.key:
+        context.load_cert_chain(files.cert, files.key)
+    return context
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """With the errors of a plain one."""
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        try:
+            return super().recv(buflen, flags)
+        except ssl.SSLWantReadError as e:
+            raise BlockingIOError from e
+
+    def shutdown(self, how: int) -> None:
+        """Of the connection.  SSLSocket's own takes the session away from who reads just now."""
+        socket.socket.shutdown(self, how)
 
 
 class TcpTransport:
@@ -39,7 +92,7 @@ class TcpTransport:
         except requests.exceptions.SSLError as e:
             raise EngineError(
                 f"{printable(self._url)}: TLS: {_root_cause(e)}",
-                hint="check ca.pem, cert.pem and key.pem of the context or DOCKER_CERT_PATH",
+                hint=_PEM,
             ) from e
         except requests.exceptions.Timeout as e:
             raise self._silent() from e
@@ -112,7 +165,7 @@ def _client(endpoint: Endpoint, timeout: float) -> docker.APIClient:
     except docker.errors.DockerException as e:
         raise EngineError(
             f"{printable(endpoint.url)}: {printable(str(e).splitlines()[0])}",
-            hint="check ca.pem, cert.pem and key.pem of the context or DOCKER_CERT_PATH",
+            hint=_PEM,
         ) from e
     client.trust_env = False  # a proxy is not for an engine on this machine
     return client

@@ -25,7 +25,13 @@ def told(receiver: Receiver) -> list[tuple[str, str, str]]:
     return [(a["container"], a["code"], a["status"]) for a in found]
 
 
-@pytest.mark.parametrize("before", [False, True], ids=["it begins", "it went on before us"])
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param(False, id="it begins"),
+        pytest.param(True, id="it went on before us", marks=pytest.mark.slow),
+    ],
+)
 def test_a_crash_loop_is_told_once_and_its_repair_too(
     before: bool, dockerd: Engine, lab: Lab, tmp_path: Path, boxes: list[Box]
 ) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import socket
+import ssl
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from permdoctor.engines.endpoints import Endpoint, TlsFiles
 from permdoctor.engines.events import (
     MAX_LINE,
     EngineEvent,
@@ -20,6 +26,8 @@ from permdoctor.engines.events import (
     TooLongError,
     parse_event,
 )
+from permdoctor.engines.transport import EngineError
+from tests.engines.test_tcp import make_keys
 
 ID = "a" * 64
 
@@ -106,17 +114,52 @@ def test_anything_is_an_event_or_nothing(text: bytes) -> None:
     assert event is None or isinstance(event, EngineEvent)
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[Path, list[bytes]]]:
+Served = tuple[Endpoint, list[bytes]]
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl: apt-get install openssl")
+    folder = tmp_path_factory.mktemp("keys")
+    make_keys(folder)
+    return folder
+
+
+def endpoint_of(kind: str, listener: socket.socket, keys: Path) -> Endpoint:
+    address = listener.getsockname()
+    if kind == "unix":
+        return Endpoint(url=f"unix://{address}", origin="test")
+    ca, cert, key = (str(keys / f"{name}.pem") for name in ("ca", "cert", "key"))
+    files = TlsFiles(ca=ca, cert=cert, key=key) if kind == "tls" else None
+    return Endpoint(url=f"tcp://127.0.0.1:{address[1]}", origin="test", tls=files)
+
+
+def secured(peer: socket.socket, kind: str, keys: Path) -> socket.socket:
+    """The engine's side of a connection."""
+    if kind != "tls":
+        return peer
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=keys / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(keys / "cert.pem", keys / "key.pem")
+    with peer:
+        return context.wrap_socket(peer, server_side=True)
+
+
+@pytest.fixture(params=["unix", "tcp", "tls"])
+def served(request: pytest.FixtureRequest, tmp_path: Path, keys: Path) -> Iterator[Served]:
     """An engine that answers with these pieces, each sent for itself."""
-    path, pieces = tmp_path / "sock", []
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
-    listener.listen()
+    pieces: list[bytes] = []
+    if request.param == "unix":
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(str(tmp_path / "sock"))
+        listener.listen()
+    else:
+        listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
         peer, _ = listener.accept()
-        with peer:
+        with contextlib.suppress(OSError), secured(peer, request.param, keys) as peer:
             peer.recv(4096)
             for piece in pieces:
                 peer.sendall(piece)
@@ -125,7 +168,7 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, list[bytes]]]:
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    yield path, pieces
+    yield endpoint_of(request.param, listener, keys), pieces
     thread.join(5)
     listener.close()
 
@@ -133,32 +176,45 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, list[bytes]]]:
 HEAD = b"HTTP/1.0 200 OK\r\n\r\n"
 
 
-def test_lines_come_whole_however_they_are_cut(served: tuple[Path, list[bytes]]) -> None:
-    path, pieces = served
+def test_lines_come_whole_however_they_are_cut(served: Served) -> None:
+    endpoint, pieces = served
     pieces += [HEAD + b'{"a"', b":1}\n", b'\n{"b":2}\n{"c"', b":3}\n"]
-    stream = EventStream(str(path), "1.41", 0.0, seconds=5)
+    stream = EventStream(endpoint, "1.41", 0.0, seconds=5)
     assert [stream.next(5) for _ in range(3)] == [b'{"a":1}', b'{"b":2}', b'{"c":3}']
     with pytest.raises(StreamEnded):
         stream.next(5)
     stream.release()
 
 
-def test_an_event_without_an_end_is_left_out(served: tuple[Path, list[bytes]]) -> None:
-    path, pieces = served
+def test_an_event_without_an_end_is_left_out(served: Served) -> None:
+    endpoint, pieces = served
     pieces += [HEAD, b"x" * (MAX_LINE + 200_000), b"\nafter\n"]
-    stream = EventStream(str(path), "1.41", 0.0, seconds=5)
+    stream = EventStream(endpoint, "1.41", 0.0, seconds=5)
     with pytest.raises(TooLongError):
         stream.next(5)
     assert stream.next(5) == b"after"
     stream.release()
 
 
-def test_silence_is_no_end(tmp_path: Path, served: tuple[Path, list[bytes]]) -> None:
-    path, pieces = served
+def test_silence_is_no_end(served: Served) -> None:
+    endpoint, pieces = served
     pieces.append(HEAD)
-    stream = EventStream(str(path), "1.41", 0.0, seconds=5)
+    stream = EventStream(endpoint, "1.41", 0.0, seconds=5)
     assert stream.next(0.05) is None
-    stream.close()
+    threading.Timer(0.1, stream.close).start()
+    begun = time.monotonic()
     with pytest.raises(StreamEnded):
         stream.next(5)
+    assert time.monotonic() - begun < 3, "it is hung up from another thread"
     stream.release()
+
+
+@pytest.mark.parametrize("served", ["tls"], indirect=True)
+def test_who_is_not_who_he_says_is_not_listened_to(served: Served, tmp_path: Path) -> None:
+    """A certificate that another authority has signed."""
+    endpoint, _ = served
+    assert endpoint.tls is not None
+    make_keys(tmp_path)
+    other = replace(endpoint, tls=replace(endpoint.tls, ca=str(tmp_path / "ca.pem")))
+    with pytest.raises(EngineError, match=r"TLS: .*certificate"):
+        EventStream(other, "1.41", 0.0, seconds=5)

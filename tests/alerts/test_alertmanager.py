@@ -21,7 +21,9 @@ from permdoctor.alerts import alertmanager
 from permdoctor.alerts.alert import Alert
 from permdoctor.alerts.outbox import Outbox
 from permdoctor.alerts.sink import RetryError, Sink, UndeliverableError, sinks_of
+from permdoctor.app.try_alerts import needed
 from permdoctor.diagnosis.report import Severity
+from tests.cli.process import permdoctor
 from tests.lab.needs import MissingError, need_tools
 
 from .build import STARTED, alert, resolved
@@ -36,13 +38,13 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(directory: Path) -> Iterator[str]:
+def running(directory: Path, configuration: str = QUIET) -> Iterator[str]:
     """An Alertmanager's URL."""
     try:
         need_tools("prometheus-alertmanager")
     except MissingError as e:
         pytest.skip(str(e))
-    (directory / "config.yml").write_text(QUIET)
+    (directory / "config.yml").write_text(configuration)
     port = _free_port()
     with subprocess.Popen(
         ["prometheus-alertmanager", f"--config.file={directory}/config.yml",
@@ -117,6 +119,40 @@ def test_firing_resend_resolve(url: str) -> None:
     assert _epoch(again["endsAt"]) > _epoch(first["endsAt"])
     sink.send([resolved(of, time.time())])
     assert shown(url, of) is None
+
+
+def people(url: str) -> str:
+    """Alertmanager groups for half a second, and tells them at ``url``."""
+    route = "{receiver: people, group_wait: 500ms, group_interval: 1s}"
+    return f"route: {route}\nreceivers: [{{name: people, webhook_configs: [{{url: '{url}'}}]}}]\n"
+
+
+def test_the_test_reaches_people(tmp_path: Path) -> None:
+    """What is resolved before Alertmanager's group_wait is over reaches nobody."""
+    with receiving() as phone, running(tmp_path, people(phone.url)) as url:
+        file = tmp_path / "config.toml"
+        file.write_text(f'[[alerts.alertmanager]]\nurls = ["{url}"]')
+        file.chmod(0o600)
+        for hold, told in (("0", 0), ("1", 1)):
+            done = permdoctor("alert", "test", "--hold", hold, "--config", str(file))
+            assert done.returncode == 0, done.stderr
+            assert f"resolved after {hold}." in done.stdout
+            assert "if its group_wait (30 s by default) is shorter" in done.stdout
+            deadline = time.monotonic() + (5 if told else 0.7)
+            while len(phone.requests) < 1 and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert len(phone.requests) == told
+        assert done.stderr == "it fires for 1 s now, and is resolved then\n"
+        (alert_,) = phone.requests[0].json["alerts"]
+        assert (alert_["status"], alert_["labels"]["code"]) == ("firing", "PD000")
+
+
+def test_it_is_held_as_long_as_the_sinks_need() -> None:
+    webhook = config.Webhook(url="http://127.0.0.1")
+    key = {"routing_key_env": "KEY"}
+    assert needed((webhook, config.Journald())) == 0
+    assert needed((webhook, config.Alertmanager(urls=("http://127.0.0.1",)))) > 30
+    assert needed((config.PagerDuty(**key), webhook)) > 30
 
 
 def test_what_is_not_sent_again_ends(url: str) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from permdoctor.alerts.document import schema_text
 from tests.cli.process import permdoctor
 
 from .receiver import answer, receiving
@@ -64,6 +68,26 @@ def test_wrong_usage(tmp_path: Path, text: str, args: tuple[str, ...], says: str
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_who_interrupts_it_does_not_leave_it_firing(tmp_path: Path) -> None:
+    with receiving() as receiver:
+        file = configured(tmp_path, f'[[alerts.webhook]]\nurl = "{receiver.url}"')
+        argv = [sys.executable, "-m", "permdoctor", "alert", "test", "--hold", "60"]
+        with subprocess.Popen([*argv, "--config", file], stderr=subprocess.PIPE) as process:
+            assert process.stderr is not None
+            assert b"fires for 60 s" in process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            said = process.stderr.read()
+        assert b"Traceback" not in said
+        assert process.returncode != 0
+        types = [r.json["type"] for r in receiver.requests]
+        assert types == ["permdoctor.alert.firing", "permdoctor.alert.resolved"]
+
+
+def test_the_schema() -> None:
+    done = permdoctor("alert", "schema")
+    assert (done.returncode, done.stdout) == (0, schema_text())
 
 
 def test_it_does_not_wait_for_ever(tmp_path: Path) -> None:

@@ -18,8 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from msgspec import Struct
-
+from permdoctor.alerts.counters import Counters
 from permdoctor.alerts.delivery import Delivery
 from permdoctor.alerts.pace import LONGEST_ASKED, Bucket, backoff
 from permdoctor.alerts.sink import DeliveryError, RetryError, Sink, UndeliverableError
@@ -30,22 +29,6 @@ STALE: Final = 900.0
 
 Log = Callable[[str, str, Mapping[str, str]], None]
 """Level as structlog's, what happened in a few words, fields."""
-
-
-class Counters(Struct, frozen=True, kw_only=True):
-    """Since the start of the service.  Alerts that the sink has taken (``sent``; ``resent`` those
-    that it had before), attempts that failed, alerts that were not told because the sink refused
-    them (``dropped``), because they were old and over (``stale``), and because there was no room
-    (``evicted``).  ``last_error`` is empty when the last attempt went well.
-    """
-
-    sent: int = 0
-    resent: int = 0
-    failed: int = 0
-    dropped: int = 0
-    stale: int = 0
-    evicted: int = 0
-    last_error: str = ""
 
 
 class Courier:

@@ -18,7 +18,8 @@ from typing import Final
 
 from permdoctor.alerts import database
 from permdoctor.alerts.alert import Alert
-from permdoctor.alerts.courier import Counters, Courier, Log
+from permdoctor.alerts.counters import Counters
+from permdoctor.alerts.courier import Courier, Log
 from permdoctor.alerts.delivery import StoreClosedError
 from permdoctor.alerts.sink import Sink
 from permdoctor.alerts.store import Store

@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from permdoctor.alerts.alert import Alert, AlertStatus, Problem
-from permdoctor.alerts.courier import Counters
+from permdoctor.alerts.counters import Counters
 from permdoctor.alerts.outbox import Outbox
 from permdoctor.alerts.sink import sinks_of
 from permdoctor.config import Alertmanager, Config, PagerDuty

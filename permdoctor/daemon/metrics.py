@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from permdoctor import __version__
-from permdoctor.alerts.courier import Counters
+from permdoctor.alerts.counters import Counters
 from permdoctor.daemon import series
 from permdoctor.daemon.events import Repaired
 from permdoctor.daemon.series import Labels

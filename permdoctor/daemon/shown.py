@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct
 
 from permdoctor import __version__
-from permdoctor.alerts.courier import Counters
+from permdoctor.alerts.counters import Counters
 from permdoctor.alerts.document import rfc3339
 from permdoctor.daemon.state import ContainerState, EngineState, FindingState, State
 from permdoctor.diagnosis.codes import CODES

@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
-from permdoctor.alerts.courier import Counters
+from permdoctor.alerts.counters import Counters
 from permdoctor.daemon.events import ContainerRef, Repaired
 from permdoctor.daemon.exporter import MetricsServer, remove_textfile, write_textfile
 from permdoctor.daemon.health import Health

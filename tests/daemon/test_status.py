@@ -22,7 +22,7 @@ import pytest
 import structlog
 from msgspec.structs import replace
 
-from permdoctor.alerts.courier import Counters
+from permdoctor.alerts.counters import Counters
 from permdoctor.app import service
 from permdoctor.app.check import CheckRequest, check
 from permdoctor.cli.run import run

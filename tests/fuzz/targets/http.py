@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from permdoctor.alerts import http as sink
-from permdoctor.alerts.courier import Counters
+from permdoctor.alerts.counters import Counters
 from permdoctor.alerts.secret import Secret
 from permdoctor.alerts.sink import RetryError, UndeliverableError
 from permdoctor.daemon import http as server

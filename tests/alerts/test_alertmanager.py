@@ -133,16 +133,13 @@ def test_the_test_reaches_people(tmp_path: Path) -> None:
         file = tmp_path / "config.toml"
         file.write_text(f'[[alerts.alertmanager]]\nurls = ["{url}"]')
         file.chmod(0o600)
-        for hold, told in (("0", 0), ("1", 1)):
-            done = permdoctor("alert", "test", "--hold", hold, "--config", str(file))
-            assert done.returncode == 0, done.stderr
-            assert f"resolved after {hold}." in done.stdout
-            assert "if its group_wait (30 s by default) is shorter" in done.stdout
-            deadline = time.monotonic() + (5 if told else 0.7)
-            while len(phone.requests) < 1 and time.monotonic() < deadline:
-                time.sleep(0.02)
-            assert len(phone.requests) == told
+        done = permdoctor("alert", "test", "--hold", "1", "--config", str(file))
+        assert done.returncode == 0, done.stderr
+        assert "if its group_wait (30 s by default) is shorter" in done.stdout
         assert done.stderr == "it fires for 1 s now, and is resolved then\n"
+        deadline = time.monotonic() + 5
+        while not phone.requests and time.monotonic() < deadline:
+            time.sleep(0.02)
         (alert_,) = phone.requests[0].json["alerts"]
         assert (alert_["status"], alert_["labels"]["code"]) == ("firing", "PD000")
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from msgspec import Struct
 
 from permdoctor.daemon.events import List
+
+_REASONS: Final = 8
 
 
 class Connection(Struct, kw_only=True):
     """One engine.  ``asked`` is the count of events at which a list was asked for, until it comes
     or ``overdue`` (monotonic) is reached.  ``next_list`` is ``None`` while it is not connected.
     ``away`` is when it was last heard of (monotonic), ``left_out`` how many of its containers are
-    beyond the limit.
+    beyond the limit.  ``said`` are the reasons of this absence that the log has.
     """
 
     engine: str
@@ -26,6 +29,7 @@ class Connection(Struct, kw_only=True):
     overdue: float | None = None
     next_list: float | None = None
     left_out: int = 0
+    said: frozenset[str] = frozenset()
 
 
 class Connections:
@@ -60,15 +64,23 @@ class Connections:
         """It has given a full list."""
         if not one.connected:
             one.connected, one.why, one.since = True, "", wall
+            one.said = frozenset()
         one.swept = wall
         one.asked = one.overdue = None
         one.next_list = now + sweep
 
-    def down(self, one: Connection, why: str, now: float, wall: float) -> None:
+    def down(self, one: Connection, why: str, now: float, wall: float) -> bool:
+        """Whether the log should say so: each reason once until it is back.  It is tried again and
+        again.
+        """
+        news = why not in one.said and len(one.said) < _REASONS
+        if news:
+            one.said |= {why}
         if one.connected:
             one.connected, one.since, one.away = False, wall, now
         one.why = why
         one.asked = one.overdue = one.next_list = None
+        return news
 
     def again(self, one: Connection, at: float) -> None:
         """List it before the next sweep."""

@@ -189,8 +189,9 @@ class Reconciler:
         if one is None:
             return
         why = printable(event.why)[: desk.limits.text]
-        desk.connections.down(one, why, desk.now, desk.wall)
-        desk.log("warning", "engine disconnected", engine=printable(event.engine), why=why)
+        what = "engine disconnected" if one.connected else "engine does not answer"
+        if desk.connections.down(one, why, desk.now, desk.wall):
+            desk.log("warning", what, engine=printable(event.engine), why=why)
         for name in desk.gone:
             if name[0] == event.engine:
                 desk.gone.discard(name)

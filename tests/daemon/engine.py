@@ -1,4 +1,4 @@
-"""A stand-in engine on a unix socket: what Docker's API says of containers, without containers.
+"""A stand-in engine on a unix socket or a TCP port: what Docker says of containers, without them.
 
 For storms: it forgets and loses as Docker does.  Events are kept for replay up to 256; a stream
 whose reader is slow loses what does not fit its queue.  ``pause`` makes every answer late,
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import socket
 import socketserver
 import threading
 import time
@@ -64,21 +65,21 @@ class Fake:
 
 
 class StandIn:
-    """Thread-safe.  ``with StandIn(path) as engine``."""
+    """Thread-safe.  ``with StandIn(path) as engine``; ``port``: at 127.0.0.1 instead."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.host = f"unix://{path}"
+    def __init__(self, path: Path, port: int = 0) -> None:
+        self.path, self.port = path, port
+        self.host = f"tcp://127.0.0.1:{port}" if port else f"unix://{path}"
         self.containers: dict[str, Fake] = {}
         self.pause = 0.0
         self.silent = False
-        self.asked = 0
+        self.asked = self.pings = 0
         self.away = False
         self._lock = threading.RLock()
         self._replay: deque[tuple[int, bytes]] = deque(maxlen=REPLAY)
         self._streams: list[queue.Queue[bytes | None]] = []
         self._numbers = iter(range(1, 1 << 30))
-        self._server: socketserver.ThreadingUnixStreamServer | None = None
+        self._server: socketserver.TCPServer | None = None
 
     def __enter__(self) -> StandIn:
         self._listen()
@@ -166,7 +167,10 @@ class StandIn:
         class Handler(_Handler):
             standin = engine
 
-        class Server(socketserver.ThreadingUnixStreamServer):
+        class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+            address_family = socket.AF_INET if engine.port else socket.AF_UNIX
+            allow_reuse_address = True
+
             def handle_error(self, *_: object) -> None:
                 """Who hangs up is not our trouble."""
 
@@ -175,15 +179,14 @@ class StandIn:
             block_on_close = False
 
         self.away = False
-        self._server = Server(str(self.path), Handler)
+        address: Any = ("127.0.0.1", self.port) if self.port else str(self.path)
+        self._server = Server(address, Handler)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     # -- what it answers ---------------------------------------------------------------------
 
     def answer(self, path: str) -> tuple[int, Any]:
         self.asked += 1
-        if self.pause:
-            time.sleep(self.pause)
         if path.endswith("/info"):
             return 200, {
                 "KernelVersion": os.uname().release,
@@ -222,7 +225,9 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         if self.standin.silent:
             time.sleep(3600)
+        time.sleep(self.standin.pause)
         if url.path == "/_ping":
+            self.standin.pings += 1
             self._send(200, b"OK")
         elif url.path.endswith("/events"):
             self._stream(float(parse_qs(url.query)["since"][0]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from permdoctor.daemon.events import Changed, MapsChanged, Reloaded, Rules
+from permdoctor.daemon.events import Changed, Disconnected, MapsChanged, Reloaded, Rules
 from permdoctor.daemon.limits import Limits
 
 from .story import (
@@ -328,6 +328,31 @@ def test_what_is_not_in_a_list_is_gone() -> None:
     story.play((21, swept()))
     assert story.lines[-1] == "21 watch"
     assert story.reconciler.state().watched == 0
+
+
+def test_an_engine_that_is_away_is_said_once() -> None:
+    """For each reason; it is tried again all the time."""
+    story = Story()
+
+    def away(at: float, why: str) -> None:
+        story.play((at, Disconnected(engine=ENGINE, why=why)))
+
+    for at in range(100):
+        away(at, "no such socket")
+    story.play((100, connected()))
+    for at in range(101, 200, 3):
+        away(at, "it hung up")
+        away(at + 1, "no such socket")
+    story.play((200, connected()))
+    for at in range(201, 300):
+        away(at, f"{at}")
+    assert [(x.event, dict(x.fields)["why"]) for x in story.logs if "connected" not in x.event] == [
+        ("engine does not answer", "no such socket"),
+        ("engine does not answer", "no such socket"),
+        *(("engine does not answer", f"{at}") for at in range(202, 209)),
+    ]
+    lost = [dict(x.fields)["why"] for x in story.logs if x.event == "engine disconnected"]
+    assert lost == ["it hung up", "201"]
 
 
 def test_a_list_is_about_one_engine() -> None:

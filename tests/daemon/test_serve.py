@@ -17,6 +17,7 @@ from tests.alerts.receiver import Receiver, answer
 from tests.daemon.engine import Fake, StandIn
 from tests.daemon.scene import REFUSED, UID, Actor, actor, cast
 from tests.daemon.service import Service, until
+from tests.engines.test_tcp import free_port
 from tests.lab.lab import Lab
 from tests.lab.needs import MissingError
 from tests.lab.silent import silent_fuse
@@ -119,6 +120,39 @@ def test_a_dead_stream_is_noticed(engine: StandIn, service: Service, actors: Pai
     started(engine, "two", actors[0])
     engine.silent = False
     until(lambda: service.findings() == {("two", REFUSED)}, say=lambda: service.log)
+
+
+def test_an_engine_behind_tcp_is_listened_to(tmp_path: Path, actors: Pair) -> None:
+    """Not only listed: between two lists lie minutes.  It hangs up, and is back."""
+    with StandIn(tmp_path / "none", free_port()) as engine:
+        service = Service(tmp_path / "service", engine.host).start()
+        try:
+            until(lambda: "engine connected" in service.log, say=lambda: service.log)
+            fake = started(engine, "one", actors[0])
+            until(lambda: service.findings() == {("one", REFUSED)}, say=lambda: service.log)
+            engine.die(fake)
+            until(lambda: not service.findings(), say=lambda: service.log)
+            engine.hang_up()
+            engine.start(fake)
+            until(lambda: "engine disconnected" in service.log, say=lambda: service.log)
+            engine.come_back()
+            until(lambda: service.findings() == {("one", REFUSED)}, say=lambda: service.log)
+        finally:
+            service.stop()
+
+
+def test_a_slow_engine_is_not_a_dead_one(engine: StandIn, service: Service, actors: Pair) -> None:
+    """It answers, nearly too late each time: nobody hangs up."""
+    started(engine, "one", actors[0])
+    service.start(HASTY.replace("answer=0.5", "answer=10"))
+    until(lambda: service.findings() == {("one", REFUSED)}, say=lambda: service.log)
+    engine.pause = 1
+    asked = engine.pings
+    until(lambda: engine.pings >= asked + 2, seconds=30)
+    engine.pause = 0
+    started(engine, "two", actors[0])
+    until(lambda: service.findings() == {("one", REFUSED), ("two", REFUSED)}, seconds=30)
+    assert "disconnected" not in service.log
 
 
 def test_events_without_room_become_a_list(engine: StandIn, service: Service, actors: Pair) -> None:

@@ -33,6 +33,7 @@ Exit status:
     "--code", default="", metavar="CODE", callback=asking.parse_code, help="Only these: PD101."
 )
 @click.option("--ignored", is_flag=True, help="Show those too that the configuration ignores.")
+@click.option("--verbose", "-v", is_flag=True, help="Show informations too.")
 @options.format_option("table", "json")
 @asking.fail_on_option
 @asking.socket_option
@@ -41,6 +42,7 @@ def command(
     container: str,
     code: str,
     ignored: bool,
+    verbose: bool,
     form: str,
     fail_on: str | None,
     socket: str | None,
@@ -59,5 +61,5 @@ def command(
     if form == "json":
         emit(encode(answer))
     else:
-        emit_lines(render.findings(answer, width=for_terminal()))
+        emit_lines(render.findings(answer, verbose=verbose or bool(code), width=for_terminal()))
     return render.findings_exit(answer, least)

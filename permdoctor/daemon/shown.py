@@ -91,7 +91,7 @@ def findings(state: State, which: Filter, facts: Facts, wall: float) -> doc.Find
         host=one_line(facts.host),
         time=rfc3339(wall),
         containers=len(chosen),
-        findings=[_finding(c, f) for c, f in shown[:MOST_FINDINGS]],
+        findings=[_finding(c, f, wall) for c, f in shown[:MOST_FINDINGS]],
         ignored=len(wanted) - len(shown),
         left_out=max(0, len(shown) - MOST_FINDINGS),
         unjudged=list(_unjudged(chosen))[:MOST_FINDINGS],
@@ -135,7 +135,7 @@ def _sink(name: str, of: Counters, waiting: int) -> doc.SinkDoc:
     )
 
 
-def _finding(container: ContainerState, of: FindingState) -> doc.KnownFindingDoc:
+def _finding(container: ContainerState, of: FindingState, wall: float) -> doc.KnownFindingDoc:
     found = of.found
     code = CODES.get(found.problem.code)
     return doc.KnownFindingDoc(
@@ -154,4 +154,5 @@ def _finding(container: ContainerState, of: FindingState) -> doc.KnownFindingDoc
         since=rfc3339(of.since),
         told=of.told,
         ignored=one_line(of.ignored),
+        seconds=max(0.0, round(wall - of.since, 3)),
     )

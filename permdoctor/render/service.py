@@ -30,9 +30,11 @@ def status(of: StatusDoc, *, width: int | None = None) -> list[Line]:
     return list(_status(of, width))
 
 
-def findings(of: FindingsDoc, *, width: int | None = None) -> list[Line]:
-    """A line for each, the worst first; below it the best remedy.  What is not known is said."""
-    return list(_findings(of, width))
+def findings(of: FindingsDoc, *, verbose: bool = True, width: int | None = None) -> list[Line]:
+    """A line for each, the worst first; below it the best remedy.  Informations are only counted
+    if not ``verbose``.  What is not known is said.
+    """
+    return list(_findings(of, verbose, width))
 
 
 def status_exit(of: StatusDoc, least: Severity) -> int:
@@ -147,17 +149,22 @@ def _sink(of: SinkDoc) -> tuple[Span, ...]:
     return span(of.name), span(*state), span(counts)
 
 
-def _findings(of: FindingsDoc, width: int | None) -> Iterator[Line]:
-    hidden = f"{of.ignored:,} ignored (--ignored shows them)" if of.ignored else ""
-    if not of.findings:
+def _findings(of: FindingsDoc, verbose: bool, width: int | None) -> Iterator[Line]:
+    chosen = [f for f in of.findings if verbose or f.severity != "info"]
+    parts = (
+        f"{plural(n, 'info')} not shown (-v)" if (n := len(of.findings) - len(chosen)) else "",
+        f"{of.ignored:,} ignored (--ignored shows them)" if of.ignored else "",
+    )
+    hidden = ", ".join(p for p in parts if p)
+    if not chosen:
         where = f" in {plural(of.containers, 'container')}" if of.containers else ""
         known = not (of.unjudged or of.away)
         found = span(f"nothing found{where}" if known else f"nothing found{where} so far",
                      Style.GOOD if known else Style.WARNING)  # fmt: skip
         yield line(found, f", {hidden}" if hidden else "")
-    several = len({f.engine for f in of.findings}) > 1
-    yield from _blocks(of.findings, several, width)
-    if of.findings and hidden:
+    several = len({f.engine for f in chosen}) > 1
+    yield from _blocks(chosen, several)
+    if chosen and hidden:
         yield line(span(hidden, Style.DIM))
     if of.left_out:
         yield line(span(f"{of.left_out:,} more are not shown", Style.WARNING))
@@ -167,9 +174,7 @@ def _findings(of: FindingsDoc, width: int | None) -> Iterator[Line]:
         yield line(span(f"{engine} does not answer: nothing newer is known of it", Style.WARNING))
 
 
-def _blocks(
-    findings: Iterable[KnownFindingDoc], several: bool, width: int | None
-) -> Iterator[Line]:
+def _blocks(findings: Iterable[KnownFindingDoc], several: bool) -> Iterator[Line]:
     """The findings of each container below its name."""
     last: tuple[str, str] | None = None
     for finding in findings:
@@ -180,19 +185,28 @@ def _blocks(
             on = span(f"  on {finding.engine}", Style.DIM) if several else ""
             yield line(span(finding.container, Style.STRONG), on)
         last = place
-        yield from _finding(finding, width)
+        yield from _finding(finding)
 
 
-def _finding(of: KnownFindingDoc, width: int | None) -> Iterator[Line]:
+def _finding(of: KnownFindingDoc) -> Iterator[Line]:
     label = span(f"{of.severity} {of.code}", Style.DIM if of.ignored else STYLES[of.severity])
     yield line(label, " ", span(of.title), indent=2)
     if of.ignored:
         yield line(span(f"ignored: {of.ignored}", Style.DIM), indent=4)
     told = ", people were told" if of.told else ""
     count = f", {of.count:,} entries" if of.count > 1 else ""
-    yield line(span(f"since {of.since}{told}{count}", Style.DIM), indent=4)
+    when = f"for {_length(of.seconds)}, since {of.since[:19].replace('T', ' ')} UTC"
+    yield line(span(f"{when}{told}{count}", Style.DIM), indent=4)
     if of.remedies and not of.ignored:
         yield line("-> ", span(of.remedies[0], Style.COMMAND), indent=4, verbatim=True)
+
+
+def _length(seconds: float) -> str:
+    """Of time, in the largest unit that fits: ``3 h``."""
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{seconds // unit:,.0f} {name}"
+    return f"{max(0.0, seconds):.0f} s"
 
 
 def _fitting(rows: list[tuple[Span, ...]], width: int | None) -> Iterator[Line]:

@@ -92,8 +92,8 @@ class StatusDoc(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag
 
 
 class KnownFindingDoc(msgspec.Struct, frozen=True, kw_only=True):
-    """``since`` when it is known, ``told``: people have been alerted.  ``ignored`` is the reason of
-    the rule by which it is not told, empty if there is none.
+    """``since`` when it is known, for ``seconds`` now; ``told``: people have been alerted.
+    ``ignored`` is the reason of the rule by which it is not told, empty if there is none.
     """
 
     engine: str
@@ -111,6 +111,7 @@ class KnownFindingDoc(msgspec.Struct, frozen=True, kw_only=True):
     since: str
     told: bool
     ignored: str
+    seconds: float = 0.0
 
 
 class UnjudgedDoc(msgspec.Struct, frozen=True, kw_only=True):

@@ -532,14 +532,21 @@ def test_findings_for_a_person(serve: Serve, place: Path) -> None:
     assert out == (
         "trainer\n"
         "  error PD101 /app/model: 1001:1001 cannot write here\n"
-        "    since 2027-01-15T07:59:00.000Z, people were told\n"
+        "    for 0 s, since 2027-01-15 07:59:00 UTC, people were told\n"
         "    -> chown 1001:1001 /srv\n"
         "  warning PD201 /data: 3 entries\n"
-        "    since 2027-01-15T07:59:00.000Z, people were told, 3 entries\n"
+        "    for 0 s, since 2027-01-15 07:59:00 UTC, people were told, 3 entries\n"
         "1 ignored (--ignored shows them)\n"
     )
     _, out, _ = command("findings", "--socket", str(place / "s"), "--ignored", "--code", "PD204")
     assert "  warning PD204 open\n    ignored: accepted by ops\n" in out
+    later = shown.findings(busy(), Filter(), FACTS, NOW + 7200)
+    assert "    for 2 h, since 2027-01-15 07:59:00 UTC" in plain(render.findings(later))
+    _, out, _ = command("findings", "--socket", str(place / "s"))
+    assert out.splitlines()[-1] == "1 info not shown (-v), 1 ignored (--ignored shows them)"
+    assert "PD302" not in out
+    assert "PD302" in command("findings", "-v", "--socket", str(place / "s"))[1]
+    assert "PD302" in command("findings", "--code", "PD302", "--socket", str(place / "s"))[1]
 
 
 @pytest.mark.parametrize(

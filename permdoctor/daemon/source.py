@@ -132,6 +132,7 @@ class Source:
                 seconds=self._pace.answer,
             )
             self._stream = stream
+            self._running.clear()
             try:
                 if self._stop.is_set():
                     return "stopped"
@@ -145,7 +146,7 @@ class Source:
         """List, and say so; when, in nanoseconds since the epoch."""
         asked = time.time_ns()
         seen = tuple(self._seen(s) for s in engine.list())
-        self._running = {s.ref.id for s in seen if s.running}
+        self._running.update(s.ref.id for s in seen if s.running)
         self._inbox.put(Connected(engine=self.engine, containers=seen))
         self._up.set()
         return asked
@@ -172,8 +173,8 @@ class Source:
         action = _ACTIONS[event.kind].get(event.action)
         if action is None or not event.container:
             return
-        if event.action in _WHILE_RUNNING and event.container not in self._running:
-            return  # nothing runs that could be judged
+        if action is Action.CHANGE and event.container not in self._running:
+            return  # nothing runs that could be judged: an exec session ends after its container
         if action is Action.START:
             self._running.add(event.container)
         elif action in (Action.STOP, Action.GONE):
@@ -274,6 +275,3 @@ _ACTIONS: Final = {
     "volume": {"mount": Action.CHANGE, "unmount": Action.CHANGE},
 }
 """``create`` means nothing yet, ``stop`` and ``kill`` come with a ``die``."""
-
-_WHILE_RUNNING: Final = ("mount", "unmount", "rename", "update")
-"""What may happen to a container that does not run, too."""

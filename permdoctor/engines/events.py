@@ -39,8 +39,9 @@ _STATUS: Final = re.compile(rb"[0-9]{3}\Z")
 _ID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}\Z")
 _OWN: Final = frozenset(
     {"image", "name", "exitCode", "signal", "execID", "execDuration", "oldName"}
+    | {"containerExitCode", "podId"}
 )
-"""Attributes of a container's event that are no labels."""
+"""Attributes of a container's event that are no labels: Docker's, and those that Podman adds."""
 
 
 class EngineEvent(Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ was, and the service says so.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,7 @@ from permdoctor.alerts.sink import Sink
 from permdoctor.config import Config
 from permdoctor.daemon import log
 from permdoctor.daemon.asking import Asking
+from permdoctor.daemon.care import Care
 from permdoctor.daemon.dispatch import Dispatch
 from permdoctor.daemon.events import Check, Repair, Swept
 from permdoctor.daemon.health import Health
@@ -70,6 +72,7 @@ class Parts:
         self.health = Health()
         self.metrics: Metrics | None = _metrics(config)
         self.asking = Asking(nursery)
+        self.care = Care(config.repair.state, log.say)
 
     # -- engines -----------------------------------------------------------------------------
 
@@ -97,8 +100,9 @@ class Parts:
     def disconnect(self) -> None:
         for source in self._sources.values():
             source.stop()
+        end = time.monotonic() + _SOURCE_SECONDS
         for source in self._sources.values():
-            if not source.join(_SOURCE_SECONDS):
+            if not source.join(max(0.0, end - time.monotonic())):
                 log.logger().debug("a source does not end", engine=source.engine)
 
     def list(self, engine: str) -> None:
@@ -115,8 +119,9 @@ class Parts:
             source.relist()
 
     def connected(self, engine: str) -> None:
-        """What was known of the engine itself may be otherwise."""
+        """What was known of the engine itself may be otherwise, and what waited for it goes on."""
         self._sessions[engine] = self._sessions.get(engine, 0) + 1
+        self.care.look()
 
     def watches(self, engine: str) -> bool:
         return engine in self._sources

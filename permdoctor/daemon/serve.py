@@ -8,20 +8,17 @@ there is time, and nothing is left behind.
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, MutableMapping
 from functools import partial
-from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from permdoctor.alerts.sink import Sink, sinks_of
 from permdoctor.config import Config, Loaded, changed, places, read
 from permdoctor.daemon import log
 from permdoctor.daemon.dispatch import AHEAD, Dispatch, Worker
+from permdoctor.daemon.doors import Doors
 from permdoctor.daemon.episodes import HOUR
 from permdoctor.daemon.events import PastRepair, Reloaded, Restored, Swept
 from permdoctor.daemon.limits import Limits
@@ -31,15 +28,14 @@ from permdoctor.daemon.nursery import CHECKER, WATCHER, Nursery, Work
 from permdoctor.daemon.parts import Parts
 from permdoctor.daemon.reconciler import Reconciler
 from permdoctor.daemon.rules import host_of, local_minute, rules_of
+from permdoctor.daemon.signals import ENDS, RELOAD, Signals
 from permdoctor.daemon.source import Pace
 from permdoctor.daemon.watch import Watch
 from permdoctor.errors import CannotCheckError, PermdoctorError, UsageError
 
 if TYPE_CHECKING:
-    from permdoctor.daemon.exporter import MetricsServer
-    from permdoctor.daemon.status import Facts, StatusServer
+    from permdoctor.daemon.status import Facts
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _REPAIR_SECONDS: Final = 12.0
 _FLUSH_SECONDS: Final = 5.0
 
@@ -99,7 +95,6 @@ class _Service:
         self._started = time.time()
         self._config_error = ""
         self._sinks: tuple[Sink, ...] = ()
-        self._servers: list[MetricsServer | StatusServer] = []
         self._began = False
         self._parts = parts = Parts(config, hosts, environ, notifier, nursery, pace)
         limits = Limits(checks=AHEAD + config.service.workers, check_deadline=300.0)
@@ -111,14 +106,13 @@ class _Service:
         parts.watch = Watch(
             nursery, config.service.watch_max, log.say, self._listen_to, loop.forget
         )
-        self._wake_r, self._wake_w = socket.socketpair()
-        self._handlers: dict[signal.Signals, object] = {}
+        self._doors = Doors(parts, lambda: loop.state, self._facts)
+        self._signals = Signals()
 
     # -- beginning ---------------------------------------------------------------------------
 
     def begin(self) -> None:
         parts, config = self._parts, self._loaded.config
-        self._take_care(config)
         endpoints = parts.endpoints(config)
         self._sinks = sinks_of(config.alerts.sinks, self._environ)
         parts.open_outbox(self._sinks)
@@ -130,10 +124,12 @@ class _Service:
             self._loop.take([Restored(firing=firing, repairs=repairs)])
         self._loop.watch(parts.inbox.fileno(), lambda: None)
         self._loop.watch(parts.nursery.fileno(), self._nursery_died)
-        self._catch_signals()
-        self._open(config)
+        self._loop.watch(self._signals.fileno(), self._signals_came)
+        self._signals.catch()
+        self._doors.open(config)
         if parts.metrics is not None:
             parts.metrics.reloaded(True, time.time())
+        parts.care.start()
         parts.connect(endpoints)
         for engine in dict.fromkeys(a.problem.engine for a in firing):
             if not parts.watches(engine):
@@ -160,44 +156,6 @@ class _Service:
         except PermdoctorError as e:
             log.logger().error(e.message, hint=e.hint)
             return ()
-
-    def _take_care(self, config: Config) -> None:
-        """What a repair left paused that was killed with us."""
-        from permdoctor.app.interrupted import take_care
-
-        try:
-            if not os.listdir(os.path.join(config.repair.state, "active")):
-                return
-            for told in take_care(config.repair.state):
-                log.logger().warning(told.message, hint=told.hint)
-        except OSError:
-            return
-        except PermdoctorError as e:
-            log.logger().warning(e.message, hint=e.hint)
-
-    def _open(self, config: Config) -> None:
-        """The ways in.  Raises ``PermdoctorError``."""
-        from permdoctor.daemon.exporter import MetricsServer
-        from permdoctor.daemon.status import StatusServer
-
-        parts = self._parts
-        servers: list[MetricsServer | StatusServer] = []
-        address = config.metrics.address
-        if address is not None and parts.metrics is not None:
-            servers.append(MetricsServer(address, parts.metrics, parts.health))
-        if config.service.socket:
-            servers.append(
-                StatusServer(
-                    config.service.socket,
-                    config.service.socket_group,
-                    lambda: self._loop.state,
-                    parts.check,
-                    self._facts,
-                )
-            )
-        for server in servers:
-            server.start()
-            self._servers.append(server)
 
     def _facts(self) -> Facts:
         """In a server's thread."""
@@ -237,22 +195,11 @@ class _Service:
         log.logger().critical("the nursery died: nothing can be judged any more")
         self._loop.end()
 
-    def _catch_signals(self) -> None:
-        for end in (self._wake_r, self._wake_w):
-            end.setblocking(False)
-        self._loop.watch(self._wake_r.fileno(), self._signals)
-        signal.set_wakeup_fd(self._wake_w.fileno(), warn_on_full_buffer=False)
-        for number in _SIGNALS:
-            self._handlers[number] = signal.signal(number, _nothing)
-
-    def _signals(self) -> None:
-        try:
-            numbers = set(self._wake_r.recv(4096))
-        except BlockingIOError:
-            return
-        if numbers & {signal.SIGTERM, signal.SIGINT}:
+    def _signals_came(self) -> None:
+        numbers = self._signals.taken()
+        if numbers & ENDS:
             self._loop.end()
-        elif signal.SIGHUP in numbers:
+        elif RELOAD in numbers:
             self._reload()
 
     # -- another configuration ---------------------------------------------------------------
@@ -302,12 +249,12 @@ class _Service:
             raise UsageError("metrics are switched on and off with a restart only")
         endpoints = parts.endpoints(config)
         sinks = sinks_of(config.alerts.sinks, self._environ)
-        self._reopen(config)
+        self._doors.reopen(config)
         self._enforce(config)
         try:
             parts.change_sinks(sinks, self._sinks)
         except PermdoctorError:
-            self._reopen(old)
+            self._doors.reopen(old)
             self._enforce(old)
             raise
         self._sinks, self._loaded = sinks, new
@@ -319,19 +266,6 @@ class _Service:
         log.configure(config.log, self._environ, sys.stderr)
         self._parts.reconfigure(config)
         self._loop.take([Reloaded(rules=rules_of(config))])
-
-    def _reopen(self, config: Config) -> None:
-        ways = (config.metrics.listen, config.service.socket, config.service.socket_group)
-        old = self._parts.config
-        if ways == (old.metrics.listen, old.service.socket, old.service.socket_group):
-            return
-        self._close_servers()
-        try:
-            self._open(config)
-        except PermdoctorError:
-            self._close_servers()
-            self._open(old)
-            raise
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -346,7 +280,8 @@ class _Service:
         self._loop.drain(time.monotonic() + _REPAIR_SECONDS, lambda: parts.dispatch.repairing)
         parts.dispatch.close()
         parts.watch.close()
-        self._close_servers()
+        parts.care.close()
+        self._doors.close()
         if self._began:
             parts.outbox.close(_FLUSH_SECONDS)
         parts.nursery.close()
@@ -355,17 +290,6 @@ class _Service:
             from permdoctor.daemon.exporter import remove_textfile
 
             remove_textfile(textfile)
-        if self._handlers:
-            signal.set_wakeup_fd(-1)
-        self._wake_r.close()
-        self._wake_w.close()
+        self._signals.close()
         parts.inbox.close()
         parts.notifier.close()
-
-    def _close_servers(self) -> None:
-        while self._servers:
-            self._servers.pop().close()
-
-
-def _nothing(_number: int, _frame: FrameType | None) -> None:
-    """The number comes through the wakeup descriptor."""

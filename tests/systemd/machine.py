@@ -193,6 +193,7 @@ def _required() -> Iterator[importlib.metadata.Distribution]:
 @contextlib.contextmanager
 def _nspawn(root: Path, disk: Path) -> Iterator[subprocess.Popen[bytes]]:
     options = ["--register=no", "--keep-unit", "--private-network", "--link-journal=no"]
+    options.append("--system-call-filter=@keyring bpf")  # for runc
     for name in PLAIN:
         (disk / name).mkdir(mode=0o755, parents=True)
         options.append(f"--bind={disk}/{name}:/{name}")

@@ -9,15 +9,18 @@
 - What is old and over is not told: if the problem is gone (its resolve waits), the sink cannot
   have heard of it, and it was found more than ``STALE`` seconds ago, then nobody is called out of
   bed for it, and neither of the two is sent.  After a shorter absence the sink hears both.
-- A sink with ``resend`` is told again what fires, at the start first.
+- A sink with ``resend`` is told again what fires, from the start on: rounds, a batch of which is
+  sent in turn with what is new, so that neither waits for the other however slow the sink is.  A
+  batch that fails is left to the next round.
 - A change for the worse or the better is logged once, not at each attempt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from permdoctor.alerts.alert import Alert
 from permdoctor.alerts.counters import Counters
 from permdoctor.alerts.delivery import Delivery
 from permdoctor.alerts.pace import LONGEST_ASKED, Bucket, backoff
@@ -45,6 +48,8 @@ class Courier:
         self._failures = 0
         self._resume = now
         self._next_resend = now
+        self._round: int | None = None
+        self._news = False
         self._count = dict.fromkeys(("sent", "resent", "failed", "dropped", "stale", "evicted"), 0)
         self._last_error = ""
 
@@ -61,8 +66,10 @@ class Courier:
         """
         if now < self._resume:
             return self._resume - now
-        if self.sink.resend is not None and now >= self._next_resend:
-            return self._resend(now)
+        if self._is_resend(now) and not self._news:
+            self._resend(now)
+            return 0.0
+        self._news = False
         self._not_yet = {n: at for n, at in self._not_yet.items() if at > now}
         found = self._store.next(self.sink.name, self.sink.batch, self._not_yet)
         if stale := [d for d in found if d.over and wall - d.told > STALE]:
@@ -71,7 +78,7 @@ class Courier:
         if not found:
             return self._later(now)
         if wait := self._bucket.wait(now):
-            return wait
+            return 0.0 if self._is_resend(now) else wait
         self._bucket.take(now)
         self._send(found, now)
         return 0.0
@@ -79,13 +86,13 @@ class Courier:
     def _later(self, now: float) -> float | None:
         times = list(self._not_yet.values())
         if self.sink.resend is not None:
-            times.append(self._next_resend)
+            times.append(now if self._is_resend(now) else self._next_resend)
         return max(0.0, min(times) - now) if times else None
 
     def _send(self, found: list[Delivery], now: float) -> None:
         if not (found := self._store.begin(self.sink.name, found)):
             return
-        failure = self._failure(found)
+        failure = self._failure([d.alert for d in found])
         if failure is None:
             self._store.sent(self.sink.name, found)
             self._count["sent"] += len(found)
@@ -109,9 +116,9 @@ class Courier:
                     self._not_yet[left.n] = self._resume
                 return
 
-    def _failure(self, found: list[Delivery]) -> DeliveryError | None:
+    def _failure(self, alerts: Sequence[Alert]) -> DeliveryError | None:
         try:
-            self.sink.send([d.alert for d in found])
+            self.sink.send(alerts)
         except DeliveryError as e:
             return e
         except Exception as e:  # noqa: BLE001 - a fault of ours must not end the telling
@@ -119,23 +126,25 @@ class Courier:
             return RetryError(f"internal error in the sink: {type(e).__name__}")
         return None
 
-    def _resend(self, now: float) -> float:
-        assert self.sink.resend is not None
-        self._next_resend = now + self.sink.resend
-        alerts = self._store.firing_at(self.sink.name)
-        for at in range(0, len(alerts), self.sink.batch):
-            part = alerts[at : at + self.sink.batch]
-            try:
-                self.sink.send(part)
-            except DeliveryError as e:
-                self._badly(e, now)
-                break
-            except Exception as e:  # noqa: BLE001 - as above
-                self._badly(RetryError(f"internal error in the sink: {type(e).__name__}"), now)
-                break
-            self._count["resent"] += len(part)
-            self._well()
-        return 0.0
+    def _is_resend(self, now: float) -> bool:
+        """Whether a round is under way, or is to begin."""
+        if self.sink.resend is not None and self._round is None and now >= self._next_resend:
+            self._round, self._next_resend = 0, now + self.sink.resend
+        return self._round is not None
+
+    def _resend(self, now: float) -> None:
+        """One batch of the round; then it is the turn of what is new."""
+        assert self._round is not None
+        self._news = True
+        alerts, self._round = self._store.firing_at(self.sink.name, self.sink.batch, self._round)
+        if not alerts:
+            return
+        failure = self._failure(alerts)
+        if failure is not None:
+            self._badly(failure, now)
+            return
+        self._count["resent"] += len(alerts)
+        self._well()
 
     def _drop_refused(self, found: list[Delivery], why: DeliveryError) -> None:
         self._store.drop(self.sink.name, found)

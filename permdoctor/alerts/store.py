@@ -98,16 +98,20 @@ class Store:
             rows = rows_of(db, "SELECT text FROM alert WHERE resolved = 0 ORDER BY n")
             return tuple(from_text(text) for (text,) in rows)
 
-    def firing_at(self, sink: str) -> tuple[Alert, ...]:
-        """What fires and was told there."""
+    def firing_at(self, sink: str, limit: int, after: int) -> tuple[tuple[Alert, ...], int | None]:
+        """What fires and was told there, ``after`` the end of the call before (0: none was); and
+        where this one ended, ``None`` if that was all.
+        """
         with self._reading() as db:
             rows = rows_of(
                 db,
-                "SELECT text FROM alert a WHERE resolved = 0 AND EXISTS (SELECT 1 FROM delivery d"
-                " WHERE d.alert = a.n AND d.sink = ? AND d.state = ?) ORDER BY a.n",
-                (sink, SENT),
+                "SELECT n, text FROM alert a WHERE n > ? AND resolved = 0 AND EXISTS ("
+                "  SELECT 1 FROM delivery d WHERE d.alert = a.n AND d.sink = ? AND d.state = ?)"
+                " ORDER BY n LIMIT ?",
+                (after, sink, SENT, limit),
             )
-            return tuple(from_text(text) for (text,) in rows)
+            last = rows[-1][0] if len(rows) == limit else None
+            return tuple(from_text(text) for _, text in rows), last
 
     def waiting(self) -> dict[str, int]:
         with self._lock:

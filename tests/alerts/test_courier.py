@@ -54,6 +54,10 @@ class Post:
                 return
             self.now += after
 
+    def step(self) -> None:
+        for each in self.couriers:
+            each.step(self.now, WALL + self.now)
+
     def logged(self, event: str) -> int:
         return sum(line[1] == event for line in self.lines)
 
@@ -510,6 +514,60 @@ def test_resend_says_the_newest(post: Make) -> None:
     box.tell(alert(count=7))
     box.run(60)
     assert [a.count for a in sink.taken] == [1, 7]
+
+
+class Slow(Taker):
+    """Each of its answers takes 9 s."""
+
+    box: Post
+
+    def send(self, alerts: Sequence[Alert]) -> None:
+        self.box.now += 9
+        super().send(alerts)
+
+
+def test_a_round_of_resending_that_takes_long_does_not_hold_up_what_is_new(post: Make) -> None:
+    """Nor is what fires forgotten because there is always something new."""
+    sink = Slow(resend=60, batch=64)
+    sink.box = box = post(sink)
+    box.tell(*(alert(n) for n in range(1000)))
+    box.run(1000)
+    box.tell(alert(5000))
+    begun, sink.taken = box.now, []
+    while alert(5000).id not in sink.ids:
+        box.step()
+    assert box.now - begun <= 3 * 9
+    sink.taken = []
+    for number in range(200):
+        box.tell(alert(6000 + number))
+        box.step()
+    assert {alert(n).id for n in range(1000)} <= set(sink.ids)
+
+
+def test_a_batch_that_fails_is_left_to_the_next_round(post: Make) -> None:
+    sink = Taker(resend=600)
+    box = post(sink)
+    box.tell(*(alert(n) for n in range(4)))
+    box.run(60)
+    sink.taken, sink.failures = [], [None, RetryError("HTTP status 500")]
+    box.run(600)
+    assert sink.ids == [alert(n).id for n in (0, 2, 3)]
+    box.run(600)
+    assert sink.ids[3:] == [alert(n).id for n in range(4)]
+
+
+def test_what_is_resolved_meanwhile_is_not_sent_again(post: Make) -> None:
+    """It would fire there again."""
+    sink = Taker(resend=60, batch=1)
+    box = post(sink)
+    box.tell(*(alert(n) for n in range(4)))
+    box.run()
+    sink.taken = []
+    box.now += 60
+    box.step()
+    box.tell(resolved(alert(2)))
+    box.run()
+    assert sorted(sink.ids) == sorted([*(alert(n).id for n in (0, 1, 3)), resolved(alert(2)).id])
 
 
 def test_resend_to_a_sink_that_is_away(post: Make) -> None:

@@ -18,7 +18,7 @@ RELIST: Final = 5.0
 
 _DRIFT_MOST: Final = 60.0
 _COST: Final = 10.0
-"""A tree in which somebody writes all the time may take a tenth of a worker."""
+"""A tree in which somebody writes all the time for nothing may take a tenth of a worker."""
 
 
 def happened(desk: Desk, event: Happened, one: Connection) -> None:
@@ -124,7 +124,8 @@ def drifted(desk: Desk, record: Record) -> None:
     """
     _rested(desk, record)
     delay = min(desk.rules.debounce * 2 ** min(record.drifts, 16), _DRIFT_MOST)
-    delay = max(delay, desk.rules.debounce, min(record.seconds * _COST, _DRIFT_MOST))
+    cost = record.seconds * (_COST if record.drifts else 1.0)
+    delay = max(delay, desk.rules.debounce, min(cost, _DRIFT_MOST))
     _look_again(desk, record, delay, "drift")
 
 

@@ -199,6 +199,20 @@ def test_what_never_brings_anything_new_is_looked_at_later(event: object, looks:
     assert waited == looks
 
 
+def test_what_takes_long_is_looked_at_seldom() -> None:
+    """But not at first: it may have been slow only because everybody was judged."""
+    story = Story(sweep=1e6)
+    settled(story, "a", roots=(b"/srv",))
+    story.play((10, Changed(path=b"/srv/x")))
+    story.next()
+    story.play((12, Result("a", roots=(b"/srv",), seconds=5.0)))
+    story.play((20, Changed(path=b"/srv/x")))
+    assert story.until(80) == ["70 check a drift"]
+    story.play((81, Result("a", "PD101", roots=(b"/srv",), seconds=5.0)))
+    story.play((100, Changed(path=b"/srv/x")))
+    assert story.until(160) == ["105 check a drift"]
+
+
 def test_something_new_is_looked_at_soon_again() -> None:
     story = Story(sweep=1e6)
     settled(story, "a", roots=(b"/srv",))

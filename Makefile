@@ -6,14 +6,15 @@
 #   make bench   the benchmarks
 #   make clean   remove what these made
 #
-# PYTHON=python3.12 chooses another interpreter.
+# PYTHON=python3.12 chooses another interpreter, WORKERS=0 runs the tests one after another.
 
 PYTHON ?= python3
+WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 SOURCES := $(shell find permdoctor -name '*.py' -o -name '*.md' -o -name '*.json' 2>/dev/null)
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile -c constraints.txt
 
 # What the tests start or mount.  As root on Debian or Ubuntu the missing ones are installed.
 PACKAGES := docker.io busybox-static acl attr uidmap e2fsprogs xfsprogs btrfs-progs bindfs \
@@ -27,7 +28,7 @@ demo: $(STAMPS)/installed
 	@$(BIN)/permdoctor demo
 
 test: $(STAMPS)/test packages
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 lint: $(STAMPS)/test
 	@$(BIN)/python -m pytest -q tests/test_lint.py tests/test_architecture.py
@@ -57,11 +58,11 @@ $(STAMPS)/venv:
 
 # A copy of the sources as they are now; after `make test` they are used in place.
 $(STAMPS)/installed: pyproject.toml constraints.txt $(SOURCES) | $(STAMPS)/venv
-	@test -e $(STAMPS)/test || $(PIP) install -c constraints.txt .
+	@test -e $(STAMPS)/test || $(INSTALL) .
 	@touch $@
 
 $(STAMPS)/test: pyproject.toml constraints.txt | $(STAMPS)/venv
-	@$(PIP) install -c constraints.txt -e '.[test]'
+	@$(INSTALL) -e '.[test]'
 	@touch $@
 
 # Never fails: a test that lacks a program skips and says which.

@@ -21,6 +21,13 @@ from tests.lab.engine import Engine
 from tests.lab.lab import Lab
 
 README = Path(__file__).parent.parent / "README.md"
+SHELL = [
+    line.partition("   #")[0].rstrip()
+    for block in re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL)
+    for line in block.splitlines()
+]
+MAKING = [c for c in SHELL if c.startswith("make ")]
+INSTALLING = [c for c in SHELL if c.startswith(("pipx ", "uv "))]
 BLOCK = re.compile(r"```console\n# (?P<command>[^\n]+)\n(?P<output>.*?)```\n", re.DOTALL)
 SOURCE = "/srv/models"
 ID = re.compile(r"\b\d{8}-\d{6}-[0-9a-f]{4}\b")
@@ -66,21 +73,31 @@ def environment(engine: Engine, state: Path, root: str = "/") -> dict[str, str]:
 
 
 def run(command: str, engine: Engine, replace: dict[str, str]) -> str:
-    """The command's output as a reader on an 80-column terminal's pipe gets it."""
+    """The command's output as a reader on an 80-column terminal's pipe gets it, whose host has no
+    names for the ids of the scene.
+    """
     before, after = AROUND.get(command, ("true", "true"))
     with tempfile.TemporaryDirectory() as state:
         source = next(real for real, shown in replace.items() if shown == SOURCE)
         env = environment(engine, Path(state), source)
+        shell = _with_few_accounts(Path(state) / "etc")
         quiet = {"capture_output": True, "check": True, "env": env}
-        subprocess.run(["bash", "-c", before], **quiet)
-        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=env)
-        subprocess.run(["bash", "-c", after], **quiet)
+        subprocess.run([*shell, before], **quiet)
+        done = subprocess.run([*shell, command], capture_output=True, text=True, env=env)
+        subprocess.run([*shell, after], **quiet)
     assert not done.stderr, done.stderr
     text = done.stdout
     for real, shown in replace.items():
         text = text.replace(real, shown)
     text = re.sub(r"sleep\[\d+\]", "sleep[4242]", text)
     return TIME.sub("2026-11-22 05:12:05Z", _with_ids(text))
+
+
+def _with_few_accounts(etc: Path) -> list[str]:
+    """A shell whose /etc names nobody but root and reader (1000:1000)."""
+    accounts = engines.private_etc(etc, "reader:x:1000:1000::/:/bin/sh", "reader:x:1000:", "")
+    script = f'set -e\n{accounts}exec bash -c "$1"'
+    return ["unshare", "--mount", "--propagation", "slave", "sh", "-c", script, "sh"]
 
 
 def _with_ids(text: str) -> str:

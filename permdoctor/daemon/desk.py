@@ -73,14 +73,16 @@ class Desk:
             alert, problem = tell.alert, tell.alert.problem
             fires = alert.status is AlertStatus.FIRING
             known = "problem changed" if alert.revision else "problem found"
+            over = "problem not told any more" if tell.why else "problem resolved"
             self.log(
                 _LEVELS[alert.severity] if fires else "info",
-                known if fires else "problem resolved",
+                known if fires else over,
                 engine=problem.engine,
                 container=problem.container,
                 code=problem.code,
                 target=problem.target,
                 title=alert.title,
+                why=tell.why,
             )
 
     def log(self, level: str, event: str, **fields: str) -> None:

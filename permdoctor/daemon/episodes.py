@@ -219,7 +219,7 @@ class Episodes:
             del self._of[name]
         self._remember(fingerprint, alert, None if why else now, now)
         said = replace(alert, detail=(*alert.detail, why)) if why else alert
-        return [_resolved(said, wall)]
+        return [replace(_resolved(said, wall), why=why)]
 
     def _remember(self, fingerprint: str, alert: Alert, end: float | None, now: float) -> None:
         past = self._past.pop(fingerprint, None)

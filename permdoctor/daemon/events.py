@@ -269,10 +269,13 @@ class Watch(Struct, frozen=True, kw_only=True):
 
 
 class Tell(Struct, frozen=True, kw_only=True):
-    """Hand an alert to the outbox.  ``quiet``: what is known already, in newer words."""
+    """Hand an alert to the outbox.  ``quiet``: what is known already, in newer words; ``why`` it is
+    resolved although it is there (empty: it is gone).
+    """
 
     alert: Alert
     quiet: bool = False
+    why: str = ""
 
 
 class Repair(Struct, frozen=True, kw_only=True):

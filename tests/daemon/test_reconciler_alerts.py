@@ -482,6 +482,9 @@ def test_a_silence_that_begins_while_it_fires() -> None:
     story.play((2, Reloaded(rules=rules)))
     assert told(story) == ["0 +PD101 a", "2 -PD101 a"]
     assert story.tells[1].alert.detail == ("ignored: accepted",)
+    line = story.logs[-1]
+    assert line.event == "problem not told any more"
+    assert ("why", "ignored: accepted") in line.fields
     story.play((3, Reloaded(rules=story.rules)))
     assert told(story)[2:] == ["3 +PD101 a"], "and that is no flapping"
 

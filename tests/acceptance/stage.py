@@ -117,12 +117,12 @@ class Stage:
         found: list[dict[str, Any]] = said["findings"]
         return found
 
-    def shown(self) -> list[dict[str, Any]]:
-        """``permdoctor findings --format json``."""
+    def shown(self) -> set[Row]:
+        """``permdoctor findings --format json``, without what is only worth knowing."""
         socket = f"{self.service.base}/status.sock"
         done = permdoctor("findings", "--format", "json", "--socket", socket)
-        found: list[dict[str, Any]] = json.loads(done.stdout)["findings"]
-        return found
+        found = json.loads(done.stdout)["findings"]
+        return {_row(f) for f in found if f["severity"] != "info"}
 
     def due(self) -> set[Row]:
         """What people should know of."""
@@ -132,7 +132,7 @@ class Stage:
         """Until the service says what is so."""
         until(
             lambda: self.found(*kinds) == self.truth(*kinds),
-            seconds=30,
+            seconds=90,
             say=lambda: f"{self._wrong()}\n{self.service.log[-4000:]}",
         )
 

@@ -79,8 +79,8 @@ class Dispatch:
         self._idle: list[Worker] = []
         self._sluggish: dict[ContainerRef, None] = {}
         self._events: list[Event] = []
-        self.lost = 0
-        """Workers that were given up, or died."""
+        self.late = self.died = 0
+        """Workers that were given up with what they did, and that died of it."""
 
     def resize(self, workers: int) -> None:
         self._limit = workers
@@ -123,7 +123,7 @@ class Dispatch:
             for answer in worker.channel.received():
                 self._back(worker, answer, now)
         except Closed:
-            self._died(worker)
+            self._died(worker, now)
         events, self._events = self._events, []
         return events
 
@@ -159,7 +159,7 @@ class Dispatch:
 
     def _start(self, command: Check | Repair, now: float, since: float, *, slow: bool) -> None:
         if isinstance(command, Check) and now - since >= self._deadlines.check:
-            self._events.append(_failed(command, "no worker was free in time"))
+            self._events.append(_failed(command, "no worker was free in time", now - since))
             return
         job = self._job_of(command)
         if job is None:
@@ -175,9 +175,9 @@ class Dispatch:
         try:
             worker.channel.send(job, _SEND_SECONDS)
         except Closed:
-            self._died(worker)
+            self._died(worker, now)
         except (ValueError, TypeError) as e:
-            self._died(worker, f"it cannot be asked for: {e}")
+            self._drop(worker, now, f"it cannot be asked for: {e}")
 
     def _hired(self, now: float) -> Worker:
         child = self._nursery.child(CHECKER)
@@ -208,13 +208,17 @@ class Dispatch:
         else:
             self._end(worker)
 
-    def _died(self, worker: Worker, why: str = "its worker died") -> None:
+    def _died(self, worker: Worker, now: float, why: str = "its worker died") -> None:
+        self.died += worker.job is not None
+        self._drop(worker, now, why)
+
+    def _drop(self, worker: Worker, now: float, why: str) -> None:
+        """With what it did, if it did anything."""
         job, worker.job = worker.job, None
-        self.lost += job is not None
         self._end(worker)
         command = None if job is None else job.check or job.repair
         if command is not None:
-            self._events.append(_failed(command, why))
+            self._events.append(_failed(command, why, now - worker.begun))
 
     def _look_at(self, worker: Worker, now: float) -> None:
         assert worker.job is not None
@@ -230,7 +234,8 @@ class Dispatch:
         command = worker.job.check or worker.job.repair
         assert command is not None
         self._remember(command.ref, slow=True)
-        self._died(worker, f"given up after {limit:.0f} s")
+        self.late += 1
+        self._drop(worker, now, f"given up after {limit:.0f} s")
 
     def _next_look(self, worker: Worker) -> float:
         assert worker.job is not None
@@ -278,7 +283,7 @@ class Dispatch:
                 yield command
 
 
-def _failed(command: Check | Repair, why: str) -> Event:
+def _failed(command: Check | Repair, why: str, seconds: float = 0.0) -> Event:
     if isinstance(command, Check):
-        return Checked(number=command.number, ref=command.ref, failed=why)
+        return Checked(number=command.number, ref=command.ref, failed=why, seconds=seconds)
     return Repaired(number=command.number, ref=command.ref, path=command.root, failed=why)

@@ -54,6 +54,7 @@ class Metrics:
         self._limit = limit
         self._series: set[Labels] = set()
         self._state: State | None = None
+        self._lost = {"late": 0, "died": 0}
         self._alerts: tuple[Mapping[str, Counters], Mapping[str, int], int] = ({}, {}, 0)
         self._registry = registry = client.CollectorRegistry()
         self._process = client.CollectorRegistry()
@@ -108,6 +109,10 @@ class Metrics:
         if not ok:
             self._check_failures.inc()
 
+    def workers_lost(self, late: int, died: int) -> None:
+        """Processes since the start that were given up, and that died of what they did."""
+        self._lost = {"late": late, "died": died}
+
     def repaired(self, result: Repaired) -> None:
         """A repair came back."""
         outcome = "failed" if result.failed else "applied" if result.applied else "nothing"
@@ -144,12 +149,15 @@ class Metrics:
 
     def _collect(self) -> Iterator[Metric]:
         """Called by ``text`` alone, through the registry."""
+        lost = self._lost
         if self._state is not None:
             yield from self._findings(self._state)
             yield from series.containers(self._state)
             yield from series.engines(self._state)
             yield from series.firing(self._state)
         yield from series.outbox(*self._alerts)
+        text = "Processes that were given up with a check or a repair, or died of it."
+        yield series.counter("workers_lost", text, [((w,), n) for w, n in lost.items()], "reason")
 
     def _findings(self, state: State) -> Iterator[Metric]:
         told, ignored = series.counted(state)

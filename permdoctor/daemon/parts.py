@@ -150,15 +150,6 @@ class Parts:
         self.outbox = opened(self.config, sinks)
         self.outbox.start()
 
-    def change_sinks(self, sinks: tuple[Sink, ...], before: tuple[Sink, ...]) -> None:
-        """What waits for those that stay is told by them.  Raises ``PermdoctorError``."""
-        self.outbox.close(_FLUSH_SECONDS)
-        try:
-            self.open_outbox(sinks)
-        except PermdoctorError:
-            self.open_outbox(before)
-            raise
-
     # -- what others see ---------------------------------------------------------------------
 
     def observe(self, state: State) -> None:
@@ -166,6 +157,7 @@ class Parts:
         if self.metrics is not None:
             self.metrics.observe(state)
             self.metrics.queue(len(self.inbox))
+            self.metrics.workers_lost(self.dispatch.late, self.dispatch.died)
             self.metrics.watching(self.watch.watched, fallback=self.watch.fallback)
 
     def count(self) -> None:

@@ -47,7 +47,7 @@ def parse_status(text: bytes) -> ProcStatus:
         umask = fields.get(b"Umask")
         return ProcStatus(
             comm=_unescape_comm(fields[b"Name"]),
-            state=fields[b"State"][:1].decode("ascii", "replace"),
+            state=_state(fields[b"State"]),
             ppid=number(fields[b"PPid"]),
             ruid=Kuid(number(uids[0])),
             fsuid=Kuid(number(uids[3])),
@@ -62,6 +62,13 @@ def parse_status(text: bytes) -> ProcStatus:
         )
     except (KeyError, IndexError, UnicodeDecodeError) as e:
         raise ValueError(f"incomplete status: {e}") from e
+
+
+def _state(word: bytes) -> str:
+    """The letter of ``task_state_array``."""
+    if not word[:1].isalpha():
+        raise ValueError(f"invalid state: {word[:40]!r}")
+    return word[:1].decode("ascii")
 
 
 def _octal(mask: bytes) -> int:

@@ -35,12 +35,18 @@ Log = Callable[[str, str, Mapping[str, str]], None]
 
 
 class Courier:
-    """One sink's.  ``chance`` gives numbers in [0, 1).  Not thread-safe but for the counters, which
-    are only read elsewhere.
+    """One sink's; ``before`` was its one until now.  ``chance`` gives numbers in [0, 1).  Not
+    thread-safe but for the counters, which are only read elsewhere.
     """
 
     def __init__(
-        self, sink: Sink, store: Store, log: Log, chance: Callable[[], float], now: float
+        self,
+        sink: Sink,
+        store: Store,
+        log: Log,
+        chance: Callable[[], float],
+        now: float,
+        before: Courier | None = None,
     ) -> None:
         self.sink, self._store, self._log, self._chance = sink, store, log, chance
         self._bucket = Bucket(sink.per_minute, now)
@@ -50,7 +56,8 @@ class Courier:
         self._next_resend = now
         self._round: int | None = None
         self._news = False
-        self._count = dict.fromkeys(("sent", "resent", "failed", "dropped", "stale", "evicted"), 0)
+        names = ("sent", "resent", "failed", "dropped", "stale", "evicted")
+        self._count: dict[str, int] = dict.fromkeys(names, 0) if before is None else before._count
         self._last_error = ""
 
     def counters(self) -> Counters:

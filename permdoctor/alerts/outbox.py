@@ -72,11 +72,11 @@ class Outbox:
             log("error", "the outbox was damaged: set aside, begun anew", {"host": host})
         for name in self._store.forgotten:
             log("warning", "alerts for a sink that is gone are forgotten", {"sink": name})
-        now = monotonic()
-        self._couriers = {s.name: Courier(s, self._store, log, chance, now) for s in sinks}
-        self._refused = 0
-        self._threads: list[threading.Thread] = []
+        self._chance = chance
+        self._couriers = self._made(sinks, {})
         self._woken = {name: threading.Event() for name in self._couriers}
+        self._threads: dict[str, threading.Thread] | None = None
+        self._refused = 0
         self._end_at: float | None = None
 
     def tell(self, alert: Alert) -> None:
@@ -87,10 +87,7 @@ class Outbox:
         try:
             told = self._store.tell(alert, self._clock())
         except sqlite3.Error as e:
-            raise CannotCheckError(
-                f"cannot keep an alert in {self._file}: {e}",
-                hint="make room in the state directory (repair.state)",
-            ) from None
+            raise self._cannot(e) from None
         if told.refused:
             self._refused += 1
             self._log("error", "alert dropped: too many fire already", {"alert": alert.id})
@@ -98,6 +95,12 @@ class Outbox:
             self._couriers[name].evicted(number)
         for event in self._woken.values():
             event.set()
+
+    def _cannot(self, e: sqlite3.Error) -> CannotCheckError:
+        return CannotCheckError(
+            f"cannot keep an alert in {self._file}: {e}",
+            hint="make room in the state directory (repair.state)",
+        )
 
     def firing(self) -> tuple[Alert, ...]:
         """What was told and not resolved, oldest first."""
@@ -118,26 +121,61 @@ class Outbox:
 
     def start(self) -> None:
         """One thread a sink."""
-        for name, courier in self._couriers.items():
-            thread = threading.Thread(
-                target=self._work, args=(courier, self._woken[name]), name=f"permdoctor-{name}"
-            )
-            thread.daemon = True
-            self._threads.append(thread)
-            thread.start()
+        self._threads = {name: self._thread(name, None) for name in self._couriers}
+
+    def change_sinks(self, sinks: tuple[Sink, ...]) -> None:
+        """Others are told from now on; one of a name that was there before begins when that one has
+        ended what it is just telling, so that nobody is told twice.  Raises ``CannotCheckError``,
+        with everything as it was.
+        """
+        try:
+            gone = self._store.change_sinks(sinks, self._clock())
+        except sqlite3.Error as e:
+            raise self._cannot(e) from None
+        for name in gone:
+            self._log("warning", "alerts for a sink that is gone are forgotten", {"sink": name})
+        woken = self._woken
+        self._couriers = self._made(sinks, self._couriers)
+        self._woken = {name: threading.Event() for name in self._couriers}
+        for event in woken.values():
+            event.set()
+        if (before := self._threads) is not None:
+            self._threads = {n: self._thread(n, before.get(n)) for n in self._couriers}
+
+    def _made(self, sinks: tuple[Sink, ...], before: Mapping[str, Courier]) -> dict[str, Courier]:
+        now = self._monotonic()
+        return {
+            s.name: Courier(s, self._store, self._log, self._chance, now, before.get(s.name))
+            for s in sinks
+        }
+
+    def _thread(self, name: str, before: threading.Thread | None) -> threading.Thread:
+        thread = threading.Thread(
+            target=self._work,
+            args=(self._couriers[name], self._woken[name], before),
+            name=f"permdoctor-{name}",
+            daemon=True,
+        )
+        thread.start()
+        return thread
 
     def close(self, seconds: float) -> None:
         """Tell what can be told within so many seconds; the rest is told after the next start."""
         self._end_at = end = self._monotonic() + seconds
         for event in self._woken.values():
             event.set()
-        for thread in self._threads:
+        for thread in (self._threads or {}).values():
             thread.join(max(0.0, end - self._monotonic()))
         self._store.close()
         os.close(self._lock_fd)
 
-    def _work(self, courier: Courier, woken: threading.Event) -> None:
-        while True:
+    def _work(
+        self, courier: Courier, woken: threading.Event, before: threading.Thread | None
+    ) -> None:
+        """Until another courier is its sink's, or the end."""
+        if before is not None:
+            before.join()
+        while self._couriers.get(courier.sink.name) is courier:
             woken.clear()
             try:
                 wait = courier.step(self._monotonic(), self._clock())

@@ -65,13 +65,21 @@ class Store:
         self._durable = connect(file, synchronous="FULL")
         self._quick = connect(file, synchronous="NORMAL")
         with self._writing(self._durable) as db:
-            self.forgotten = self._forget_other_sinks(db)
+            self.forgotten = self._tell_others(db, now)
             room.forget_resolved(db, KEPT)
-            for n, text in rows_of(db, "SELECT n, text FROM alert WHERE resolved = 0"):
-                self._deliver_again(db, n, from_text(text), now)
-            self._waiting |= dict(
-                rows_of(db, "SELECT sink, count(*) FROM delivery WHERE state = 0 GROUP BY sink")
-            )
+
+    def change_sinks(self, sinks: tuple[Sink, ...], now: float) -> tuple[str, ...]:
+        """Others are told from now on.  Returns the names of those that are forgotten.  Raises
+        ``sqlite3.Error``, with everything as it was.
+        """
+        before = self._sinks
+        try:
+            with self._writing(self._durable) as db:
+                self._sinks = {sink.name: sink for sink in sinks}
+                return self._tell_others(db, now)
+        except sqlite3.Error:
+            self._sinks = before
+            raise
 
     def close(self) -> None:
         with self._lock:
@@ -88,8 +96,8 @@ class Store:
                 return Told(refused=True)
             evicted = tuple(
                 (name, self._drop(db, name, room.oldest(db, name, self._busy[name])))
-                for name, waiting in self._waiting.items()
-                if waiting > MAX_WAITING
+                for name in self._sinks
+                if self._waiting[name] > MAX_WAITING
             )
         return Told(evicted=evicted)
 
@@ -115,7 +123,7 @@ class Store:
 
     def waiting(self) -> dict[str, int]:
         with self._lock:
-            return dict(self._waiting)
+            return {name: self._waiting[name] for name in self._sinks}
 
     def next(self, sink: str, limit: int, not_yet: Collection[int]) -> list[Delivery]:
         """Up to ``limit`` deliveries, at most one a fingerprint, those that were tried least often
@@ -277,6 +285,18 @@ class Store:
         )  # fmt: skip
         self._waiting[sink] += added.rowcount
 
+    def _tell_others(self, db: sqlite3.Connection, now: float) -> tuple[str, ...]:
+        """The sinks are others.  Returns the names of those that are forgotten."""
+        self._waiting = dict.fromkeys(self._sinks, 0)
+        self._busy = {name: self._busy.get(name, frozenset()) for name in self._sinks}
+        forgotten = self._forget_other_sinks(db)
+        for n, text in rows_of(db, "SELECT n, text FROM alert WHERE resolved = 0"):
+            self._deliver_again(db, n, from_text(text), now)
+        self._waiting |= dict(
+            rows_of(db, "SELECT sink, count(*) FROM delivery WHERE state = 0 GROUP BY sink")
+        )
+        return forgotten
+
     def _forget_other_sinks(self, db: sqlite3.Connection) -> tuple[str, ...]:
         """Deliveries to sinks that are not configured any more.  Returns their names."""
         known = [row[0] for row in rows_of(db, "SELECT DISTINCT sink FROM delivery")]
@@ -297,7 +317,8 @@ class Store:
             ).rowcount
             for n in ns
         )
-        self._waiting[sink] -= ended
+        if ended:
+            self._waiting[sink] -= ended
         return ended
 
     @contextmanager

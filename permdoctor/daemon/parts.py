@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from permdoctor.daemon.metrics import Metrics
 
 OUTBOX: Final = "alerts.db"
-_FLUSH_SECONDS: Final = 1.0
 _SOURCE_SECONDS: Final = 2.0
 _MODE: Final = 0o700
 

@@ -252,7 +252,7 @@ class _Service:
         self._doors.reopen(config)
         self._enforce(config)
         try:
-            parts.change_sinks(sinks, self._sinks)
+            parts.outbox.change_sinks(sinks)
         except PermdoctorError:
             self._doors.reopen(old)
             self._enforce(old)

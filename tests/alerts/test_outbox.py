@@ -231,3 +231,63 @@ def _tell_until_full(box: Outbox) -> list[Alert]:
             box.tell(alert(number))
             told.append(alert(number))
     return told
+
+
+def test_a_reload_while_a_sink_is_told(tmp_path: Path) -> None:
+    """A person hears once of what was under way; the same one is told what comes after it."""
+    slow = Stuck("mail")
+    box = outbox(tmp_path / "o", slow)
+    box.start()
+    box.tell(alert(1))
+    assert slow.entered.wait(5)
+    new = Taker(name="mail")
+    box.change_sinks((new,))
+    box.tell(alert(2))
+    time.sleep(0.1)
+    assert new.ids == []
+    slow.go.set()
+    until(lambda: new.ids == [alert(2).id])
+    assert slow.ids == [alert(1).id]
+    until(lambda: box.counters()["mail"].sent == 2)
+    box.close(1)
+
+
+def test_a_reload_with_other_sinks(tmp_path: Path) -> None:
+    """Who is new hears what fires, who is gone is forgotten, who stays hears nothing twice."""
+    stays, goes = Taker(name="stays"), Taker(name="goes", failures=[RetryError("away")] * 99)
+    log = list[str]()
+    box = outbox(tmp_path / "o", stays, goes, log=log)
+    box.start()
+    box.tell(alert(1))
+    until(lambda: bool(stays.ids and goes.calls))
+    again, new = Taker(name="stays"), Taker(name="new")
+    box.change_sinks((again, new))
+    until(lambda: bool(new.ids))
+    box.tell(resolved(alert(1)))
+    until(lambda: len(new.ids) == 2 and len(again.ids) == 1)
+    assert box.waiting() == {"stays": 0, "new": 0}
+    assert set(box.counters()) == {"stays", "new"}
+    assert len(goes.calls) == 1
+    assert "alerts for a sink that is gone are forgotten" in log
+    box.close(1)
+    assert again.ids == [resolved(alert(1)).id]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_reload_that_cannot_be_kept(tmp_path: Path) -> None:
+    """Those from before go on."""
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(small)], check=True)
+    try:
+        old = Taker(name="old")
+        box = outbox(small / "o", old)
+        told = _tell_until_full(box)
+        with pytest.raises(CannotCheckError, match="cannot keep"):
+            box.change_sinks((Taker(name="new"),))
+        assert box.waiting() == {"old": len(told)}
+        box.start()
+        until(lambda: len(old.calls) > 0)
+        box.close(0)
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)

@@ -46,7 +46,7 @@ MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
     "no second look": (results._next_look, "if unwatched or not record.settled:", "if False:"),
     "what was told before is told again": (
         Episodes.restored,
-        "self._add(fingerprint, alert)",
+        'self._add(fingerprint, alert, float("-inf"))',
         "pass",
     ),
     "an end is not told": (

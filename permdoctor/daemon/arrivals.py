@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, assert_never
 
-from permdoctor.daemon import bounds
+from permdoctor.daemon import bounds, neighbours
 from permdoctor.daemon.connections import Connection
 from permdoctor.daemon.desk import Desk
 from permdoctor.daemon.episodes import Name
@@ -18,7 +18,9 @@ RELIST: Final = 5.0
 
 _DRIFT_MOST: Final = 60.0
 _COST: Final = 10.0
-"""A tree in which somebody writes all the time for nothing may take a tenth of a worker."""
+"""A tree in which somebody writes all the time for nothing is judged after 1, 2, 4 ... 60 seconds
+(times ``debounce``), and takes at most a tenth of a worker, or one check a minute.
+"""
 
 
 def happened(desk: Desk, event: Happened, one: Connection) -> None:
@@ -88,6 +90,7 @@ def appear(desk: Desk, seen: Seen, one: Connection) -> None:
 
 def depart(desk: Desk, record: Record) -> None:
     """It does not run any more."""
+    neighbours.touch(desk, record.ref, record.writes)
     desk.roster.remove(record)
     desk.checks.drop(record.ref)
     desk.roots.set(record.ref, ())
@@ -106,6 +109,7 @@ def ended(desk: Desk, record: Record) -> None:
         return
     if runs == MANY:
         desk.log_of("info", "it starts again and again", record)
+    neighbours.touch(desk, record.ref, record.writes)
     _between(desk, record)
     _judge_stopped(desk, record)
 
@@ -191,6 +195,7 @@ def run_again(desk: Desk, record: Record, started: str) -> None:
     """Another run of the same container: what was found is kept until that is judged.  In a crash
     loop that may never be, and what is known of any of its runs counts.
     """
+    neighbours.touch(desk, record.ref, record.writes)
     record.ended = False
     desk.away.discard(record.ref)
     record.run = desk.next_run()
@@ -268,6 +273,7 @@ def _unnamed(desk: Desk, name: Name) -> None:
 
 def _stirred(desk: Desk, record: Record) -> None:
     """The engine did something in it; most often a health check."""
+    neighbours.touch(desk, record.ref, record.writes)
     _rested(desk, record)
     most = max(desk.rules.debounce, desk.rules.check_again / 6)
     delay = min(desk.rules.debounce * 2 ** min(record.stirs, 16), most)

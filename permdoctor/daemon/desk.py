@@ -12,13 +12,14 @@ from permdoctor.alerts.alert import AlertStatus
 from permdoctor.daemon.checks import Checks
 from permdoctor.daemon.connections import Connections
 from permdoctor.daemon.episodes import Episodes, Name
-from permdoctor.daemon.events import Command, ContainerRef, Log, Rules, Tell
+from permdoctor.daemon.events import Command, ContainerRef, Log, Rules, Tell, Watched
 from permdoctor.daemon.limits import Limits
 from permdoctor.daemon.loops import Loops
 from permdoctor.daemon.repairs import Repairs
 from permdoctor.daemon.roots import Roots
 from permdoctor.daemon.roster import Record, Roster
 from permdoctor.daemon.timers import Timers
+from permdoctor.daemon.touched import Touched
 from permdoctor.diagnosis.report import Severity
 from permdoctor.kernel.text import printable
 
@@ -29,8 +30,9 @@ class Desk:
     """``gone`` are names that nobody has any more but problems, and when that is long enough;
     ``starts`` are names that were started a moment ago, and when the next start is judged;
     ``away`` are containers between two runs of a crash loop, and when that was too long;
-    ``patients`` wait for a repair.  ``watched`` is what the last ``Watch`` said, and the next one
-    is not before ``watch_at``.  ``full`` are the limits that are known to be reached.
+    ``patients`` wait for a repair.  ``touched`` are paths in which somebody may have written.
+    ``watched`` is what the last ``Watch`` said, and the next one is not before ``watch_at``;
+    ``watching`` is what came of the last.  ``full`` are the limits that are known to be reached.
     """
 
     def __init__(self, rules: Rules, limits: Limits, minute_of_day: Callable[[float], int]) -> None:
@@ -52,7 +54,9 @@ class Desk:
         self.loops = Loops(limits.containers)
         self.away: Timers[ContainerRef] = Timers()
         self.patients: dict[ContainerRef, None] = {}
+        self.touched = Touched()
         self.watched: tuple[bytes, ...] | None = None
+        self.watching = Watched(paths=())
         self.watch_at = 0.0
         self.full: set[str] = set()
 

@@ -101,6 +101,18 @@ class Changed(Struct, frozen=True, kw_only=True):
     path: bytes
 
 
+class Watched(Struct, frozen=True, kw_only=True):
+    """What became of the last ``Watch``: these ``paths`` are watched, with the directories in them,
+    but for those that are ``dark``.  So many ``directories`` are under watch altogether.  ``why``
+    not everything is that should be; empty: what is dark is not there.
+    """
+
+    paths: tuple[bytes, ...]
+    dark: tuple[bytes, ...] = ()
+    directories: int = 0
+    why: str = ""
+
+
 class MapsChanged(Struct, frozen=True, kw_only=True):
     """/etc/subuid, /etc/subgid or daemon.json changed: everybody is judged again."""
 
@@ -125,7 +137,8 @@ class Unknown(Struct, frozen=True, kw_only=True):
 
 class Checked(Struct, frozen=True, kw_only=True):
     """A check came back.  ``failed`` says why there is no result (empty: there is one), ``gone``
-    that the container does not run any more.  ``roots`` are the host paths of its mounts.
+    that the container does not run any more.  ``roots`` are the host paths of its mounts, and
+    ``writes`` those of directories in which it may write, both known of one that is ``gone``, too.
     ``number`` is the command's; ``started`` is the run that was judged, as in ``Seen``.
     ``predicted``: nothing ran, and this is what its configuration says.
     """
@@ -136,6 +149,7 @@ class Checked(Struct, frozen=True, kw_only=True):
     found: tuple[Found, ...] = ()
     unknown: tuple[Unknown, ...] = ()
     roots: tuple[bytes, ...] = ()
+    writes: tuple[bytes, ...] = ()
     failed: str = ""
     gone: bool = False
     predicted: bool = False
@@ -192,8 +206,8 @@ class Reloaded(Struct, frozen=True, kw_only=True):
 
 
 Event = (
-    Connected | Disconnected | Swept | Happened | Changed | MapsChanged | Checked | Repaired
-    | Tick | Restored | Reloaded
+    Connected | Disconnected | Swept | Happened | Changed | Watched | MapsChanged | Checked
+    | Repaired | Tick | Restored | Reloaded
 )  # fmt: skip
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from permdoctor.daemon import arrivals, results
+from permdoctor.daemon import arrivals, bounds, results
 from permdoctor.daemon.desk import Desk
 from permdoctor.daemon.episodes import Name
-from permdoctor.daemon.events import ContainerRef, Watch
+from permdoctor.daemon.events import ContainerRef, Watch, Watched
 from permdoctor.daemon.loops import AWAY
 from permdoctor.kernel.text import printable
 
@@ -69,5 +69,20 @@ def watch(desk: Desk) -> None:
     if paths != desk.watched:
         desk.watched = paths
         desk.out.append(Watch(paths=paths))
-    beyond = len(desk.roots) > desk.roots.watched
-    desk.limit("too many roots: some are not watched", reached=beyond)
+    desk.limit("too many roots: some are not watched", reached=desk.roots.beyond > 0)
+
+
+def watched(desk: Desk, event: Watched) -> None:
+    """What became of that.  Those who have a root that is not watched are judged at each sweep
+    (``results.py``), from now on, but not all of them at once.  What changed where nobody watched
+    before is looked for; who has just started is judged again anyway.
+    """
+    rules = desk.rules
+    desk.watching = event
+    dark, lit = desk.roots.seen(event.paths, event.dark)
+    soon = [(ref, rules.sweep * bounds.part_of(ref), "not watched") for ref in dark]
+    soon += [(ref, rules.debounce, "watched") for ref in lit]
+    for ref, delay, why in soon:
+        record = desk.roster.get(ref)
+        if record is not None and record.settled and not record.failures:
+            desk.checks.want(ref, desk.now + delay, why)

@@ -28,7 +28,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from permdoctor.alerts.alert import AlertStatus
-from permdoctor.daemon import arrivals, passing, results
+from permdoctor.daemon import arrivals, bounds, neighbours, passing, results
 from permdoctor.daemon.connections import Connection
 from permdoctor.daemon.desk import Desk
 from permdoctor.daemon.events import (
@@ -48,6 +48,7 @@ from permdoctor.daemon.events import (
     Seen,
     Swept,
     Tick,
+    Watched,
 )
 from permdoctor.daemon.limits import Limits
 from permdoctor.daemon.roster import Record
@@ -103,6 +104,7 @@ class Reconciler:
             desk.connections.due(),
             desk.episodes.due(),
             desk.repairs.due(),
+            desk.touched.first(),
             desk.gone.first(),
             desk.away.first(),
             desk.watch_at if desk.roots.changed else None,
@@ -132,6 +134,8 @@ class Reconciler:
                 self._disconnected(event)
             case Changed(path=path):
                 self._changed(path)
+            case Watched():
+                passing.watched(desk, event)
             case MapsChanged(path=path):
                 desk.log("info", "id maps changed", path=printable(path))
                 self._judge_all("maps", desk.rules.debounce)
@@ -202,6 +206,8 @@ class Reconciler:
         record = desk.roster.get(event.ref)
         if ticket is None:
             return
+        if record is None or event.gone:
+            neighbours.touch(desk, event.ref, bounds.roots_of(event.writes, desk.limits))
         if record is None:
             desk.checks.drop(event.ref)
         elif ticket.run != record.run and (event.gone or event.failed or not self._loops(record)):
@@ -265,6 +271,7 @@ class Reconciler:
             self._assess_all()
         passing.give_up(desk)
         passing.pass_away(desk)
+        neighbours.visit(desk)
         desk.tell(desk.episodes.advance(desk.now, desk.wall))
         desk.limit("too many problems: some are not told", reached=desk.episodes.full)
         desk.out.extend(desk.connections.lists(desk.now, desk.count))

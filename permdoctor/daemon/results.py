@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from permdoctor.daemon import bounds
+from permdoctor.daemon import bounds, neighbours
 from permdoctor.daemon.checks import Ticket
 from permdoctor.daemon.cures import Patient
 from permdoctor.daemon.desk import Desk
@@ -16,12 +16,15 @@ from permdoctor.daemon.roster import Record
 from permdoctor.daemon.state import FindingState
 from permdoctor.kernel.text import printable
 
-_SPREAD = 16
-"""Checks that were made together are not made together again: into as many parts."""
+_UNSEEN_COST = 100.0
+"""What is not watched is judged at each sweep if that takes at most a hundredth of a worker."""
 
 
 def accepted(desk: Desk, record: Record, ticket: Ticket, event: Checked) -> None:
     """A judgement of its present run, or of one before in a crash loop."""
+    record.writes = bounds.roots_of(event.writes, desk.limits)
+    if not record.judged:
+        neighbours.touch(desk, record.ref, record.writes)
     record.unknown = event.unknown
     found = bounds.found_of((*event.found, *_still(record, event)), desk.limits)
     if event.predicted:
@@ -208,8 +211,10 @@ def _next_look(desk: Desk, record: Record, ticket: Ticket, *, unwatched: bool) -
         soon = desk.now + rules.debounce if unwatched else desk.now
         desk.checks.want(record.ref, max(settled, soon), "settled")
         return
-    part = ticket.number % _SPREAD / _SPREAD
-    desk.checks.want(record.ref, desk.now + rules.check_again * (1 - part / 10), "again")
+    period = rules.check_again
+    if desk.roots.dark(record.ref):
+        period = min(period, max(rules.sweep, _UNSEEN_COST * record.seconds))
+    desk.checks.want(record.ref, desk.now + period * (1 - bounds.part_of(record.ref) / 4), "again")
 
 
 def _count_looks(desk: Desk, record: Record, ticket: Ticket, *, news: bool) -> None:
@@ -223,6 +228,8 @@ def _count_looks(desk: Desk, record: Record, ticket: Ticket, *, news: bool) -> N
         record.drifts += 1
     if ticket.stopped or ticket.why in ("stirred", "drift"):
         record.looked = desk.now
+    if ticket.why == neighbours.WHY:
+        neighbours.visited(desk, record)
 
 
 def _patient(record: Record) -> Patient:

@@ -23,6 +23,8 @@ class Record(Struct, kw_only=True):
     ``stirs``, ``drifts`` and ``rounds`` count judgements in a row, after an event of the engine,
     after a change of a file and between the runs of a crash loop, that found nothing new.
     ``ended``: it is between two such runs.  ``lived`` is what was found when it last did run.
+    ``visits`` counts judgements in a row because of somebody else (``neighbours.py``), the last of
+    them ``visited`` (monotonic).
     """
 
     ref: ContainerRef
@@ -40,6 +42,7 @@ class Record(Struct, kw_only=True):
     since: dict[tuple[str, str, str], float] = field(default_factory=dict)
     findings: tuple[FindingState, ...] = ()
     roots: tuple[bytes, ...] = ()
+    writes: tuple[bytes, ...] = ()
     judged: bool = False
     settled: bool = False
     checked: float | None = None
@@ -50,6 +53,8 @@ class Record(Struct, kw_only=True):
     drifts: int = 0
     rounds: int = 0
     looked: float = 0.0
+    visits: int = 0
+    visited: float = float("-inf")
 
     @property
     def key(self) -> Name:

@@ -6,21 +6,30 @@ from permdoctor.daemon.connections import Connection
 from permdoctor.daemon.desk import Desk
 from permdoctor.daemon.roster import Record
 from permdoctor.daemon.state import ContainerState, EngineState, State
+from permdoctor.kernel.text import printable
 
 
 def snapshot(desk: Desk) -> State:
     """O(n) in containers."""
+    watched = desk.roots.watched
     return State(
         containers=tuple(_container(desk, record) for record in desk.roster),
         engines=tuple(_engine(one) for one in desk.connections),
         firing=desk.episodes.firing(),
         checking=len(desk.checks),
         waiting=desk.checks.overdue(desk.now),
-        watched=desk.roots.watched,
-        unwatched=len(desk.roots) - desk.roots.watched,
+        watched=watched,
+        unwatched=len(desk.roots) - watched,
+        directories=desk.watching.directories,
+        blind=printable(_blind(desk))[: desk.limits.text],
         left_out=sum(one.left_out for one in desk.connections),
         repairs=desk.repairs.begun(desk.now),
     )
+
+
+def _blind(desk: Desk) -> str:
+    beyond = f"more than {desk.limits.roots:,} paths are mounted" if desk.roots.beyond else ""
+    return desk.watching.why or beyond
 
 
 def _container(desk: Desk, record: Record) -> ContainerState:

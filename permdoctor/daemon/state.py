@@ -59,10 +59,11 @@ class EngineState(Struct, frozen=True, kw_only=True):
 class State(Struct, frozen=True, kw_only=True):
     """Everything.  ``firing`` are the alerts that people have been told and not told the end of.
 
-    ``waiting`` checks are due and have no free place among those under way (``checking``).
-    ``watched`` are roots under watch, ``unwatched`` those beyond the limit.  ``left_out`` counts
-    the containers that are beyond the limit and not looked after.  ``repairs`` were begun within
-    the last hour.
+    ``waiting`` checks are due and not among those under way (``checking``).  ``watched`` are roots
+    that are watched with the ``directories`` in them, ``unwatched`` are all others; ``blind`` is
+    why there are any that should be watched (empty: there are none).  ``left_out`` counts the
+    containers that are beyond the limit and not looked after.  ``repairs`` were begun within the
+    last hour.
     """
 
     containers: tuple[ContainerState, ...] = ()
@@ -72,5 +73,7 @@ class State(Struct, frozen=True, kw_only=True):
     waiting: int = 0
     watched: int = 0
     unwatched: int = 0
+    directories: int = 0
+    blind: str = ""
     left_out: int = 0
     repairs: int = 0

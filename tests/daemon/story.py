@@ -31,6 +31,7 @@ from permdoctor.daemon.events import (
     Tell,
     Tick,
     Watch,
+    Watched,
 )
 from permdoctor.daemon.limits import Limits
 from permdoctor.daemon.reconciler import Reconciler, utc_minute
@@ -109,7 +110,9 @@ class Done:
 
 
 class Story:
-    """``lines`` are the commands, but for those for the log (``logs``) and what is told quietly."""
+    """``lines`` are the commands, but for those for the log (``logs``) and what is told quietly.
+    What it wants watched is watched at once, but for what is ``dark``, and why.
+    """
 
     def __init__(
         self,
@@ -126,6 +129,7 @@ class Story:
         self.checks: dict[ContainerRef, int] = {}
         self.stopped: dict[ContainerRef, bool] = {}
         self.repair: Repair | None = None
+        self.dark: dict[bytes, str] = {}
         self.now = 0.0
         self.wall = EPOCH
 
@@ -160,6 +164,17 @@ class Story:
     def give(self, event: Event) -> None:
         for command in self.reconciler.handle(event, self.now, self.wall + self.now):
             self._hear(command)
+            if isinstance(command, Watch):
+                self.give(self.watched(command.paths))
+
+    def watched(self, paths: tuple[bytes, ...]) -> Watched:
+        dark = tuple(p for p in paths if p in self.dark)
+        return Watched(
+            paths=paths,
+            dark=dark,
+            directories=len(paths) - len(dark),
+            why=next((self.dark[p] for p in dark), ""),
+        )
 
     def _event(self, event: Any) -> Event:
         match event:

@@ -41,6 +41,7 @@ from permdoctor.daemon.events import (
     Tell,
     Tick,
     Watch,
+    Watched,
 )
 from permdoctor.daemon.limits import Limits
 from permdoctor.daemon.reconciler import Reconciler
@@ -239,6 +240,7 @@ class History:
         self.check_says_when = chance() < 0.5
         self.unheard = False
         self.peace = False
+        self.wanted: tuple[bytes, ...] = ()
         self.watched: frozenset[bytes] = frozenset()
         self.queue: list[tuple[float, int, Callable[[], None]]] = []
         self.order = 0
@@ -316,7 +318,8 @@ class History:
             case Repair():
                 self.repair(command)
             case Watch(paths=paths):
-                self.watched = frozenset(paths)
+                self.wanted = paths
+                self.watch()
             case _:
                 pass
 
@@ -366,6 +369,17 @@ class History:
             roots=(box.root,),
         )
 
+    def watch(self) -> None:
+        """What is wanted is watched a moment later; some of it cannot be."""
+        dark = tuple(p for p in self.wanted if self.words.random() < 0.2)
+
+        def answer() -> None:
+            self.watched = frozenset(self.wanted) - set(dark)
+            why = "it does not answer" if dark else ""
+            self.give(Watched(paths=self.wanted, dark=dark, why=why))
+
+        self.later(0.01, answer)
+
     def list(self, engine: str) -> None:
         if not self.peace and self.random.random() < 0.2:
             return
@@ -407,7 +421,7 @@ class History:
     def doings(self) -> list[Callable[[], None]]:
         some = [self.start, self.stop, self.restart, self.recreate, self.rename, self.problem]
         some += [self.problem, self.poke, self.sicken, self.drop_stream, self.set_clock]
-        return [*some, self.reload, self.crash, self.loop]
+        return [*some, self.reload, self.crash, self.loop, self.watch]
 
     def any_box(self) -> Box | None:
         boxes = list(self.truth.boxes.values())
@@ -560,7 +574,7 @@ class History:
             self.queue.clear()
             self.reconciler = Reconciler(self.rules, self.limits)
             self.start_rules = self.rules
-            self.watched = frozenset()
+            self.wanted, self.watched = (), frozenset()
             self.watcher.restarted()
             self.log.clear()
             self.give(Restored(firing=tuple(self.watcher.firing.values())))

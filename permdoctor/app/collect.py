@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from permdoctor.app.neighbours import neighbours_of
 from permdoctor.app.progress import Progress
 from permdoctor.config import Config
-from permdoctor.container.binds import Bind
+from permdoctor.container.binds import Bind, covering
 from permdoctor.container.container import Container
 from permdoctor.container.needs import (
     Need,
@@ -183,12 +183,17 @@ class Collector:
     def places(
         self, needs: Iterable[PathNeed], binds: tuple[BindFacts, ...], walk: Callable[[bytes], Walk]
     ) -> tuple[Walk, ...]:
-        """Walks to the paths that are needed and are not the root of a mount."""
+        """Walks to the paths that are needed and are not the root of a mount, nor on one that does
+        not answer: it was said of that already, and each would be waited for.
+        """
         roots = {b.bind.target for b in binds}
+        mounts = tuple(b.bind for b in binds)
         wanted = dict.fromkeys(
             n.path
             for n in needs
-            if n.need is not Need.NONE and not (n.source.asked and n.path in roots)
+            if n.need is not Need.NONE
+            and not (n.source.asked and n.path in roots)
+            and not self._is_silent(covering(mounts, n.path))
         )
         walks = (self.or_skip(printable(path), walk, path) for path in wanted)
         return tuple(w for w in walks if w is not None)
@@ -198,8 +203,7 @@ class Collector:
     ) -> tuple[Walk | None, Tree | None]:
         """The walk to a mount's root as ``where`` sees it, and the classes of its tree."""
         name = f"mount {printable(bind.target)} ({bind.fstype})"
-        device = None if bind.mounted is None else (bind.mounted.major, bind.mounted.minor)
-        if device in self._silent:
+        if self._is_silent(bind):
             self.skip(name, "the same filesystem did not answer before")
             return None, None
         try:
@@ -207,7 +211,7 @@ class Collector:
         except ProcessGone:
             raise
         except PermdoctorError as e:
-            if isinstance(e, NotAnswering) and device is not None:
+            if isinstance(e, NotAnswering) and (device := _device(bind)) is not None:
                 self._silent.add(device)
             self.skip(name, e.message, e.hint or "")
             return None, None
@@ -217,6 +221,10 @@ class Collector:
         if bind.fstype in PSEUDO:
             return walk, None
         return walk, self.or_skip(f"what lies below {name}", self._scan, where, walk, subjects)
+
+    def _is_silent(self, bind: Bind | None) -> bool:
+        """Whether its filesystem has not answered before."""
+        return bind is not None and _device(bind) in self._silent
 
     def _scan(self, where: Where, walk: Walk, subjects: tuple[Subject, ...]) -> Tree:
         limits = self.options.config.check
@@ -243,3 +251,8 @@ class Collector:
             seconds=silence,
             progress=tell,
         )
+
+
+def _device(bind: Bind) -> tuple[int, int] | None:
+    """Of the filesystem that is mounted there."""
+    return None if bind.mounted is None else (bind.mounted.major, bind.mounted.minor)

@@ -62,7 +62,7 @@ def test_what_is_known_is_told_and_nothing_is_resolved(lab: Lab, tmp_path: Path)
     receiver = Receiver(answer(200))
     more = f"""
         [check]
-        deadline_seconds = 0.5
+        deadline_seconds = 1.5
         [[alerts.webhook]]
         url = "{receiver.url}/"
         per_minute = 6000
@@ -80,13 +80,13 @@ def test_what_is_known_is_told_and_nothing_is_resolved(lab: Lab, tmp_path: Path)
                 fake = engine.add("one", pid, mounts=mounts(mine, closed))
                 engine.start(fake)
                 before = {(REFUSED, "/dead", "firing")}
-                until(lambda: alerts() == before, say=lambda: service.log)
+                until(lambda: alerts() == before, seconds=60, say=lambda: service.log)
                 engine.die(fake)
             with silent_fuse(str(silent)), process(lab, closed, silent) as pid:
                 fake.pid, fake.mounts = pid, mounts(closed, silent)
                 engine.start(fake)
                 now = before | {(REFUSED, "/data", "firing"), ("PD403", "/dead", "firing")}
-                until(lambda: alerts() == now, say=lambda: service.log)
+                until(lambda: alerts() == now, seconds=60, say=lambda: service.log)
                 assert service.findings() == {("one", REFUSED), ("one", "PD403")}
                 containers = service.get("/v1/status")["containers"]
                 assert (containers["unjudged"], containers["failing"]) == (0, 0)
@@ -95,7 +95,7 @@ def test_what_is_known_is_told_and_nothing_is_resolved(lab: Lab, tmp_path: Path)
                 fake.pid, fake.mounts = pid, mounts(mine, mine)
                 engine.start(fake)
                 after = {(code, target, "resolved") for code, target, _ in now}
-                until(lambda: alerts() == now | after, say=lambda: service.log)
+                until(lambda: alerts() == now | after, seconds=60, say=lambda: service.log)
         except MissingError as e:
             pytest.skip(str(e))
         finally:

@@ -2,7 +2,8 @@
 
 Started before the first thread, it imports what workers need once; a worker is then there within
 milliseconds and shares its memory.  It answers each request (with the worker's end of a socket)
-with a pidfd: who is killed by that is never somebody else.
+with a pidfd: who is killed by that is never somebody else.  Both have a number, so that an answer
+that came too late is not taken for the next one.
 
 When the service dies, so does the nursery, and with it all workers (PR_SET_PDEATHSIG): nothing is
 left behind by ``kill -9``.
@@ -12,20 +13,30 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import os
 import signal
 import socket
+import struct
 import threading
+import time
 from collections.abc import Callable
 from typing import Final, NoReturn
 
 from permdoctor.daemon.channel import Closed
 from permdoctor.errors import CannotCheckError
 from permdoctor.host import syscalls
+from permdoctor.kernel.text import printable
 
 CHECKER: Final = b"c"
 WATCHER: Final = b"w"
-_ANSWER_SECONDS: Final = 30.0
+_ANSWER_SECONDS: Final = 10.0
+"""Two who ask one after the other wait for less than what makes the loop count as stuck."""
+
+_NUMBER: Final = struct.Struct("=Q")
+_MOST: Final = 512
+"""Bytes of an answer: its number, and why there is no worker (nothing: there is one)."""
+
 _RESET: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE)
 
 Work = Callable[[socket.socket], None]
@@ -53,11 +64,6 @@ class Child:
             os.close(self._pidfd)
             self._pidfd = -1
 
-    @property
-    def pidfd(self) -> int:
-        """Readable once the process has ended (pidfd_open(2))."""
-        return self._pidfd
-
 
 class Nursery:
     """The service's side.  To be made while there is one thread."""
@@ -74,7 +80,7 @@ class Nursery:
         self._sock = ours
         self._pidfd = os.pidfd_open(self._pid)
         self._lock = threading.Lock()
-        ours.settimeout(_ANSWER_SECONDS)
+        self._numbers = itertools.count()
 
     def fileno(self) -> int:
         """Readable when it has died (pidfd_open(2)).  Not its socket: there a thread may be waiting
@@ -87,19 +93,34 @@ class Nursery:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with theirs, self._lock:
-                socket.send_fds(self._sock, [kind], [theirs.fileno()])
-                said, fds, _, _ = socket.recv_fds(self._sock, 512, 1)
-            if not said:
-                raise Closed("the nursery died")
-            if not fds:
-                raise CannotCheckError(f"cannot start a worker: {said.decode('utf-8', 'replace')}")
+                pidfd = self._asked(kind, theirs.fileno())
         except OSError as e:
             ours.close()
             raise CannotCheckError(f"cannot start a worker: {e.strerror or 'no answer'}") from e
         except BaseException:
             ours.close()
             raise
-        return Child(ours, fds[0])
+        return Child(ours, pidfd)
+
+    def _asked(self, kind: bytes, fd: int) -> int:
+        """Its pidfd.  Who is given up here finds nobody at the end of its socket, and ends."""
+        number = _NUMBER.pack(next(self._numbers))
+        end = time.monotonic() + _ANSWER_SECONDS
+        self._sock.settimeout(_ANSWER_SECONDS)
+        socket.send_fds(self._sock, [number, kind], [fd])
+        while True:
+            self._sock.settimeout(max(0.001, end - time.monotonic()))
+            said, fds, _, _ = socket.recv_fds(self._sock, _MOST, 1, socket.MSG_CMSG_CLOEXEC)
+            if not said:
+                raise CannotCheckError("cannot start a worker: the nursery died")
+            if not said.startswith(number):
+                for late in fds:
+                    os.close(late)
+                continue
+            if not fds:
+                why = said[_NUMBER.size :].decode("utf-8", "replace")
+                raise CannotCheckError(f"cannot start a worker: {why or 'no descriptor is free'}")
+            return fds[0]
 
     def close(self) -> None:
         """Ends it and all workers; waits for it."""
@@ -121,12 +142,13 @@ def _nurse(sock: socket.socket, works: dict[bytes, Callable[[], Work]], parent: 
         gc.collect()
         gc.freeze()
         while os.getppid() == parent:
-            kind, fds, _, _ = socket.recv_fds(sock, 16, 1)
-            if not kind or not fds:
+            asked, fds, _, _ = socket.recv_fds(sock, 16, 1)
+            if not asked or not fds:
                 break
-            _bear(sock, fds[0], ready[kind])
+            number, kind = asked[: _NUMBER.size], asked[_NUMBER.size :]
+            _bear(sock, number, fds[0], ready[kind])
     except BaseException as e:  # noqa: BLE001 - nobody is above us
-        os.write(2, f"permdoctor: the nursery ended: {type(e).__name__}: {e}\n".encode())
+        _complain("the nursery", e)
     finally:
         os._exit(0)
 
@@ -144,13 +166,13 @@ def _alone(sock: socket.socket) -> None:
     os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX"))
 
 
-def _bear(sock: socket.socket, fd: int, work: Work) -> None:
+def _bear(sock: socket.socket, number: bytes, fd: int, work: Work) -> None:
     nurse = os.getpid()
     try:
         pid = os.fork()
     except OSError as e:
         os.close(fd)
-        sock.send((e.strerror or str(e)).encode())
+        sock.send(number + (e.strerror or str(e)).encode())
         return
     if not pid:
         _live(sock, fd, work, nurse)
@@ -158,9 +180,9 @@ def _bear(sock: socket.socket, fd: int, work: Work) -> None:
     try:
         pidfd = os.pidfd_open(pid)
     except OSError as e:
-        sock.send((e.strerror or str(e)).encode())
+        sock.send(number + (e.strerror or str(e)).encode())
         return
-    socket.send_fds(sock, [b"ok"], [pidfd])
+    socket.send_fds(sock, [number], [pidfd])
     os.close(pidfd)
 
 
@@ -175,6 +197,12 @@ def _live(sock: socket.socket, fd: int, work: Work, nurse: int) -> NoReturn:
     except (Closed, KeyboardInterrupt):
         pass
     except BaseException as e:  # noqa: BLE001 - nobody is above us
-        os.write(2, f"permdoctor: a worker ended: {type(e).__name__}: {e}\n".encode())
+        _complain("a worker", e)
     finally:
         os._exit(0)
+
+
+def _complain(who: str, e: BaseException) -> None:
+    """One line for the journal, whatever the error says."""
+    why = printable(f"{type(e).__name__}: {e}")[:_MOST]
+    os.write(2, f"permdoctor: {who} ended: {why}\n".encode())

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ from tests.acceptance.test_docker import CASES, Case
 from tests.alerts import test_alertmanager
 from tests.alerts.receiver import Receiver, answer, receiving
 from tests.cli.process import permdoctor
-from tests.daemon.service import Service, until
+from tests.daemon import service as services
+from tests.daemon.service import Service
 from tests.daemon.test_prometheus import Prometheus, free_port
 from tests.lab.engine import Engine, start_docker, start_remapped, start_rootless
 from tests.lab.lab import Lab
@@ -42,6 +44,10 @@ KINDS: dict[str, Callable[[Path, Path], Engine]] = {
         base, image, f"--host=tcp://127.0.0.1:{TCP}", "--tls=false"
     ),
 }
+
+
+until = partial(services.until, seconds=60.0)
+"""Five engines on a busy machine."""
 
 
 def case(beginning: str) -> Case:
@@ -85,7 +91,7 @@ def stage(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]
             listen=f"127.0.0.1:{port}",
             more=sinks(base, receiver, alertmanager),
         )
-        stack.callback(lambda: service.stop())
+        stack.callback(service.stop, 60.0)
         service.start()
         until(lambda: connected(service) == len(hosts), say=lambda: service.log)
         made = Stage(
@@ -154,15 +160,14 @@ def everybody_says_so(stage: Stage) -> None:
     """The service what ``check`` says, and the others what the service says."""
     stage.settle()
     due = stage.due()
-    log = lambda: stage.service.log[-4000:]  # noqa: E731
-    until(lambda: set(open_at_webhook(stage)) == due, say=log)
+    until(lambda: set(open_at_webhook(stage)) == due, say=lambda: stage.service.log[-4000:])
     if stage.alertmanager:
-        until(lambda: stage.at_alertmanager() == due, say=log)
+        until(lambda: stage.at_alertmanager() == due)
     if stage.prometheus is not None:
         found = stage.found()
-        until(lambda: stage.at_prometheus() == found, say=log)
+        until(lambda: stage.at_prometheus() == found)
         errors = {f.row for f in found if f.severity == "error"}
-        until(lambda: stage.rule_fires_for() == errors, say=log)
+        until(lambda: stage.rule_fires_for() == errors)
 
 
 def open_at_webhook(stage: Stage) -> Counter[Row]:

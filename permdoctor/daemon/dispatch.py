@@ -94,6 +94,11 @@ class Dispatch:
         return len(self._quick) + len(self._slow) + len(self._repairs)
 
     @property
+    def checking(self) -> int:
+        """Checks that a worker makes now, slow ones too."""
+        return len(self._checks())
+
+    @property
     def repairing(self) -> bool:
         return any(w.job is not None and w.job.repair is not None for w in self._busy)
 

@@ -104,7 +104,7 @@ class Changed(Struct, frozen=True, kw_only=True):
 class Watched(Struct, frozen=True, kw_only=True):
     """What became of the last ``Watch``: these ``paths`` are watched, with the directories in them,
     but for those that are ``dark``.  So many ``directories`` are under watch altogether.  ``why``
-    not everything is that should be; empty: what is dark is not there.
+    not everything is that should be, printable; empty: what is dark is not there.
     """
 
     paths: tuple[bytes, ...]
@@ -121,16 +121,20 @@ class MapsChanged(Struct, frozen=True, kw_only=True):
 
 class Unknown(Struct, frozen=True, kw_only=True):
     """What a check could not see: of ``target`` and what lies below it nothing, or not what makes
-    these ``codes``.  What was found there before is neither there nor gone.
+    these ``codes``.  What was found there before is neither there nor gone.  ``partial``: it was
+    read as far as the budget goes, which is seen, and asking again soon gives no more.
     """
 
     target: str
     codes: frozenset[str] = frozenset()
+    partial: bool = False
 
     def covers(self, problem: Problem) -> bool:
-        """Whether this check says nothing about it."""
+        """Whether this check says nothing about it, if it did not find it."""
         if self.codes and problem.code not in self.codes:
             return False
+        if self.partial:
+            return problem.target == self.target
         above = self.target.rstrip("/") + "/"
         return problem.target == self.target or problem.target.startswith(above)
 

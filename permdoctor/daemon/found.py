@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from permdoctor.alerts.alert import Problem
-from permdoctor.container.container import MountKind
+from permdoctor.container.container import Container, MountKind
 from permdoctor.container.subject import Basis
 from permdoctor.daemon.events import Found, Unknown
 from permdoctor.diagnosis.codes import CODES
@@ -28,6 +28,9 @@ UNJUDGED: Final = "PD403"
 _BELOW: Final = frozenset({"PD111", "PD201", "PD202", "PD203", "PD204", "PD305", "PD306"})
 """What is found by reading a tree, and not by its root alone."""
 
+_PARTLY_READ: Final = _BELOW - {"PD305"}
+
+_WATCHED: Final = (MountKind.BIND, MountKind.VOLUME)
 _HOST: Final = "host"
 _SHOWN: Final = 3
 _PREDICTED: Final = "it starts again and again, and was judged from its configuration"
@@ -43,20 +46,46 @@ def roots_of(report: Report, unknown: tuple[Unknown, ...] = ()) -> tuple[bytes, 
     """The host's paths of its mounts, as far as they can be watched: binds and volumes that are
     not ``unknown``.
     """
-    kinds = (MountKind.BIND, MountKind.VOLUME)
-    silent = {u.target for u in unknown}
+    silent = {u.target for u in unknown if not u.partial}
     seen = (m for m in report.mounts if not m.deleted and printable(m.target) not in silent)
-    paths = (m.host_path for m in seen if m.kind in kinds)
+    paths = (m.host_path for m in seen if m.kind in _WATCHED)
     return tuple(dict.fromkeys(p for p in paths if p is not None and p != b"/"))
 
 
-def unknown_of(facts: Facts) -> tuple[Unknown, ...]:
-    """The mounts of whose root, or of what lies below it, nothing could be read."""
-    return tuple(
-        Unknown(target=printable(b.bind.target), codes=frozenset() if unread else _BELOW)
+def writes_of(facts: Facts) -> tuple[bytes, ...]:
+    """The host's paths of the directories that are mounted writable: what is seen there is no
+    longer so when somebody was there.
+    """
+    paths = (
+        b.bind.host_path
         for b in facts.binds
-        if (unread := is_unread(b)) or _is_unread_below(b)
+        if b.bind.kind in _WATCHED and not b.bind.mount.read_only and _is_directory(b)
     )
+    return tuple(dict.fromkeys(p for p in paths if p is not None and p != b"/"))
+
+
+def asked_writes(container: Container) -> tuple[bytes, ...]:
+    """The same of one that is over, by what it was started with: sources as the engine has them."""
+    sources = (m.source for m in container.mounts if m.kind in _WATCHED and not m.read_only)
+    return tuple(dict.fromkeys(s for s in sources if s is not None and s != b"/"))
+
+
+def unknown_of(facts: Facts) -> tuple[Unknown, ...]:
+    """The mounts of whose root, or of what lies below it, nothing or not everything was read: a
+    container says itself how much there is before what it does not want to be seen.
+    """
+    return tuple(u for b in facts.binds if (u := _unknown(b)) is not None)
+
+
+def _unknown(of: BindFacts) -> Unknown | None:
+    target = printable(of.bind.target)
+    if is_unread(of):
+        return Unknown(target=target)
+    if _is_unread_below(of):
+        return Unknown(target=target, codes=_BELOW)
+    if of.tree is not None and of.tree.coverage.stopped:
+        return Unknown(target=target, codes=_PARTLY_READ, partial=True)
+    return None
 
 
 def unjudged(report: Report, unknown: tuple[Unknown, ...]) -> Iterator[Found]:
@@ -79,9 +108,12 @@ def unjudged(report: Report, unknown: tuple[Unknown, ...]) -> Iterator[Found]:
 
 
 def _is_unread_below(of: BindFacts) -> bool:
+    return _is_directory(of) and of.bind.fstype not in PSEUDO and of.tree is None
+
+
+def _is_directory(of: BindFacts) -> bool:
     root = None if of.walk is None else of.walk.object
-    inner = root is not None and root.inode.is_dir and of.bind.fstype not in PSEUDO
-    return inner and of.tree is None
+    return root is not None and root.inode.is_dir
 
 
 def _problem(report: Report, code: str, target: str) -> Problem:

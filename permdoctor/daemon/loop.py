@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, assert_never
 
+from msgspec.structs import replace
+
 from permdoctor.alerts.alert import Alert
 from permdoctor.daemon import log
 from permdoctor.daemon.events import (
@@ -98,7 +100,7 @@ class Loop:
         if due is not None and due <= now:
             self.take([Tick()])
         self.take(parts.dispatch.advance(now))
-        parts.watch.advance(now)
+        self.take(parts.watch.advance(now))
         for engine in parts.inbox.lost():
             log.logger().warning("events were dropped: everything is listed again", engine=engine)
             parts.relist(engine)
@@ -195,12 +197,18 @@ class Loop:
 
     def _publish(self, now: float) -> None:
         self._dirty, self._published = False, now
-        self.state = state = self._reconciler.state()
+        self.state = state = _with_workers(self._reconciler.state(), self._parts.dispatch.checking)
         self._parts.observe(state)
         status = summary(state)
         if status != self._status:
             self._status = status
             self._parts.notifier.status(status)
+
+
+def _with_workers(state: State, checking: int) -> State:
+    """What the reconciler has begun and no worker has, waits."""
+    waiting = state.waiting + max(0, state.checking - checking)
+    return replace(state, checking=checking, waiting=waiting)
 
 
 def summary(state: State) -> str:

@@ -157,7 +157,7 @@ class Parts:
             self.metrics.observe(state)
             self.metrics.queue(len(self.inbox))
             self.metrics.workers_lost(self.dispatch.late, self.dispatch.died)
-            self.metrics.watching(self.watch.watched, fallback=self.watch.fallback)
+            self.metrics.watching(state.directories, fallback=bool(state.blind))
 
     def count(self) -> None:
         if self.metrics is None:

@@ -77,10 +77,18 @@ def containers(state: State) -> Iterator[Metric]:
         ("containers_unjudged", "Of these: not judged since they started.", unjudged),
         ("containers_failing", "Of these: the last check had no result.", failing),
         ("containers_left_out", "Running containers beyond the limit.", state.left_out),
-        ("checks_running", "Checks under way.", state.checking),
-        ("checks_waiting", "Checks that are due and wait for a place.", state.waiting),
-        ("watched_roots", "Mounted host paths under watch.", state.watched),
-        ("unwatched_roots", "Mounted host paths beyond the limit.", state.unwatched),
+        ("checks_running", "Checks that workers make now.", state.checking),
+        ("checks_waiting", "Checks that are due and wait for a worker.", state.waiting),
+        (
+            "watched_roots",
+            "Mounted host paths that are watched, with the directories in them.",
+            state.watched,
+        ),
+        (
+            "unwatched_roots",
+            "Mounted host paths that are not, or not with all of these.",
+            state.unwatched,
+        ),
     ):
         yield single(name, text, value)
 

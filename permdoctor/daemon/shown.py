@@ -70,7 +70,12 @@ def status(state: State, facts: Facts, wall: float) -> doc.StatusDoc:
         firing=len(state.firing),
         sinks=[_sink(name, of, facts.waiting.get(name, 0)) for name, of in facts.sinks.items()],
         checks=doc.ChecksDoc(running=state.checking, waiting=state.waiting),
-        watch=doc.WatchDoc(roots=state.watched, unwatched=state.unwatched),
+        watch=doc.WatchDoc(
+            roots=state.watched,
+            unwatched=state.unwatched,
+            directories=state.directories,
+            why=one_line(state.blind),
+        ),
         repairs=state.repairs,
     )
 

@@ -6,7 +6,6 @@ from permdoctor.daemon.connections import Connection
 from permdoctor.daemon.desk import Desk
 from permdoctor.daemon.roster import Record
 from permdoctor.daemon.state import ContainerState, EngineState, State
-from permdoctor.kernel.text import printable
 
 
 def snapshot(desk: Desk) -> State:
@@ -21,7 +20,7 @@ def snapshot(desk: Desk) -> State:
         watched=watched,
         unwatched=len(desk.roots) - watched,
         directories=desk.watching.directories,
-        blind=printable(_blind(desk))[: desk.limits.text],
+        blind=_blind(desk)[: desk.limits.text],
         left_out=sum(one.left_out for one in desk.connections),
         repairs=desk.repairs.begun(desk.now),
     )

@@ -59,7 +59,8 @@ class EngineState(Struct, frozen=True, kw_only=True):
 class State(Struct, frozen=True, kw_only=True):
     """Everything.  ``firing`` are the alerts that people have been told and not told the end of.
 
-    ``waiting`` checks are due and not among those under way (``checking``).  ``watched`` are roots
+    ``waiting`` checks are due and not under way (``checking``: the reconciler's own count is of
+    those that it has begun; the loop's is of those that a worker makes).  ``watched`` are roots
     that are watched with the ``directories`` in them, ``unwatched`` are all others; ``blind`` is
     why there are any that should be watched (empty: there are none).  ``left_out`` counts the
     containers that are beyond the limit and not looked after.  ``repairs`` were begun within the

@@ -2,7 +2,7 @@
 
 That one may hang in a filesystem that does not answer: it is given up after ``PATIENCE`` seconds,
 and another one watches the rest.  What cannot be watched, for that or because a limit is reached,
-is found by the checks that come round; one warning says so.
+the reconciler is told; a warning says so.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 from permdoctor.config import SUFFIX, Places
 from permdoctor.daemon.channel import Channel, Closed
-from permdoctor.daemon.events import Changed, Event, MapsChanged
+from permdoctor.daemon.events import Changed, Event, MapsChanged, Watched
 from permdoctor.daemon.nursery import WATCHER, Child, Nursery
 from permdoctor.daemon.watching import Noticed, Wanted
 from permdoctor.errors import PermdoctorError
@@ -33,6 +33,8 @@ MAPS: Final = (b"/etc/subuid", b"/etc/subgid", b"/etc/docker/daemon.json")
 CONFIGURATION: Final = b"the configuration"
 """What has changed, where it does not matter which file."""
 
+_SILENT: Final = "it does not answer"
+
 Say = Callable[[str, str, dict[str, object]], None]
 
 
@@ -50,6 +52,7 @@ class Watch:
         self._nursery, self._most, self._say = nursery, most, say
         self._watch, self._forget = watch, forget
         self._roots: tuple[bytes, ...] = ()
+        self._number = 0
         self._files: tuple[bytes, ...] = ()
         self._directories: tuple[tuple[bytes, bytes], ...] = ()
         self._child: Child | None = None
@@ -60,9 +63,7 @@ class Watch:
         self._dead: dict[bytes, float] = {}
         self._warned = False
         self._unseen = True
-        self.watched = 0
-        self.fallback = False
-        """Whether something can only be found by checks that come round."""
+        self._news: list[Event] = []
 
     def resize(self, most: int) -> None:
         self._most = most
@@ -80,30 +81,32 @@ class Watch:
 
     def answered(self) -> list[Event | bytes]:
         """What has changed; bytes alone mean the configuration."""
-        assert self._channel is not None
+        if self._channel is None:
+            return []  # it was lost in the same round of the loop
         try:
             noticed = self._channel.received()
         except Closed:
             self._lost("it died")
-            return []
+            return list[Event | bytes](self._told())
         return [event for n in noticed for event in self._heard(n)]
 
     def due(self) -> float | None:
         times = (self._deadline, self._again, min(self._dead.values(), default=None))
         return min((t for t in times if t is not None), default=None)
 
-    def advance(self, now: float) -> None:
-        """Give up what does not answer; try again what did not."""
+    def advance(self, now: float) -> list[Event]:
+        """Give up what does not answer; try again what did not.  What came of it."""
         if self._deadline is not None and now >= self._deadline:
             if self._about:
                 self._dead[self._about] = now + _AGAIN
-                self._say("warning", "not watched: it does not answer", {"path": self._about})
-            self._lost("it does not answer")
+                self._say("warning", f"not watched: {_SILENT}", {"path": self._about})
+            self._lost(_SILENT)
         revived = [path for path, at in self._dead.items() if now >= at]
         for path in revived:
             del self._dead[path]
         if revived or (self._again is not None and now >= self._again):
             self._ask()
+        return self._told()
 
     def close(self) -> None:
         if self._child is not None and self._channel is not None:
@@ -116,9 +119,10 @@ class Watch:
         self._again = None
         try:
             channel = self._channel or self._hire()
-            roots = tuple(r for r in self._roots if r not in self._dead)
+            self._number += 1
             wanted = Wanted(
-                roots=roots,
+                number=self._number,
+                roots=tuple(r for r in self._roots if r not in self._dead),
                 files=(*MAPS, *self._files),
                 directories=self._directories,
                 most=self._most,
@@ -142,8 +146,8 @@ class Watch:
         """Another one begins in a moment; what changes until it watches nobody sees."""
         self._say("debug", "the watching process is replaced", {"why": why})
         self.close()
-        self.watched = 0
         self._unseen = True
+        self._news.append(Watched(paths=self._roots, dark=self._roots, why=f"the watcher: {why}"))
         self._again = time.monotonic() + _RESTART
 
     def _heard(self, noticed: Noticed) -> list[Event | bytes]:
@@ -152,9 +156,11 @@ class Watch:
             self._deadline = time.monotonic() + PATIENCE
             return []
         if noticed.done:
+            if noticed.number != self._number:
+                return []  # it was asked for more meanwhile
             self._done(noticed)
             unseen, self._unseen = self._unseen, False
-            return self._everything() if unseen else []
+            return [*self._told(), *(self._everything() if unseen else [])]
         if noticed.overflow:
             return self._everything()
         if not noticed.file:
@@ -167,18 +173,31 @@ class Watch:
         """What may have changed when it is not known what has."""
         return [CONFIGURATION, *(Changed(path=root) for root in self._roots)]
 
+    def _told(self) -> list[Event]:
+        news, self._news = self._news, []
+        return news
+
     def _done(self, noticed: Noticed) -> None:
         self._deadline, self._about = None, b""
-        self.watched = noticed.watched
-        left_out = noticed.left_out + len(self._dead)
-        self.fallback = bool(left_out)
+        silent = tuple(r for r in self._roots if r in self._dead)
+        self._news.append(
+            Watched(
+                paths=self._roots,
+                dark=(*noticed.dark, *silent),
+                directories=noticed.watched,
+                why=noticed.why or (f"{printable(silent[0])}: {_SILENT}" if silent else ""),
+            )
+        )
         if noticed.left_out:
             self._again = time.monotonic() + _AGAIN
         if noticed.left_out and not self._warned:
             self._say(
                 "warning",
-                "not everything can be watched: changes there are found by the checks that come"
-                " round",
-                {"why": printable(noticed.why), "watched": noticed.watched, "left": left_out},
+                "not everything can be watched: who mounts that is judged at each sweep",
+                {
+                    "why": printable(noticed.why),
+                    "watched": noticed.watched,
+                    "left": noticed.left_out + len(silent),
+                },
             )
         self._warned = bool(noticed.left_out)

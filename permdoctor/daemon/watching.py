@@ -42,6 +42,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     ``directories`` every file matters whose name has the suffix that comes with it.
     """
 
+    number: int = 0
     roots: tuple[bytes, ...] = ()
     files: tuple[bytes, ...] = ()
     directories: tuple[tuple[bytes, bytes], ...] = ()
@@ -50,16 +51,20 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
 class Noticed(Struct, frozen=True, kw_only=True):
     """``changed`` paths, ``file`` if it is one of ``files`` or ``directories``.  ``about``: what is
-    looked at now.  ``done``: all of ``Wanted`` was looked at; so many directories are watched, and
-    ``left_out`` roots are not, or not with all their directories, because of ``why``.
-    ``overflow``: events were lost.
+    looked at now.  ``done``: all of ``Wanted`` of that number was looked at; so many directories
+    are watched.
+    The ``dark`` roots are not, or not with all their directories; ``left_out`` counts those of
+    them, and of the files, that should be and are not because of ``why``, and not because there is
+    nothing.  ``overflow``: events were lost.
     """
 
     changed: bytes = b""
     file: bool = False
     about: bytes = b""
     done: bool = False
+    number: int = 0
     watched: int = 0
+    dark: tuple[bytes, ...] = ()
     left_out: int = 0
     why: str = ""
     overflow: bool = False
@@ -83,7 +88,10 @@ def _cannot(channel: Channel[Wanted], why: str) -> None:
     while True:
         wanted = channel.wait()
         left_out = len(wanted.roots) + len(wanted.files)
-        channel.send(Noticed(done=True, left_out=left_out, why=why), _SEND_SECONDS)
+        noticed = Noticed(
+            done=True, number=wanted.number, dark=wanted.roots, left_out=left_out, why=why
+        )
+        channel.send(noticed, _SEND_SECONDS)
 
 
 _Todo = Wanted | Watched | NewDirectory | Noticed | None
@@ -103,6 +111,7 @@ class _Watcher:
         self._overflow = False
         self._delay = _SOON
         self._again: float | None = None
+        self._number = 0
         self._roots: dict[bytes, Root] = {}
         self._files: dict[tuple[bytes, bytes], File] = {}
 
@@ -175,7 +184,7 @@ class _Watcher:
     # -- what is watched ---------------------------------------------------------------------
 
     def _want(self, wanted: Wanted) -> None:
-        self.room.most = wanted.most
+        self._number, self.room.most = wanted.number, wanted.most
         files = dict.fromkeys([*((f, b"") for f in wanted.files), *wanted.directories])
         for path in [p for p in self._roots if p not in set(wanted.roots)]:
             self._roots.pop(path).end()
@@ -210,7 +219,9 @@ class _Watcher:
         self._say(
             Noticed(
                 done=True,
+                number=self._number,
                 watched=self.room.taken,
+                dark=tuple(path for path, r in self._roots.items() if r.why or r.gone),
                 left_out=len(whys),
                 why=whys[0] if whys else "",
             )

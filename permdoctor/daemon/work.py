@@ -6,6 +6,7 @@ same ``Collector`` as ``check``'s; whatever goes wrong is an answer.
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import time
@@ -16,14 +17,21 @@ from msgspec import Struct
 
 from permdoctor.app.collect import Collector, Options
 from permdoctor.config import Config
+from permdoctor.container.container import Container
 from permdoctor.container.subject import Basis
 from permdoctor.daemon.bounds import found_of as bounded
 from permdoctor.daemon.channel import Channel
 from permdoctor.daemon.events import Check, Checked, Found, Repair, Repaired, Unknown
-from permdoctor.daemon.found import found_of, roots_of, unjudged, unknown_of
+from permdoctor.daemon.found import (
+    asked_writes,
+    found_of,
+    roots_of,
+    unjudged,
+    unknown_of,
+    writes_of,
+)
 from permdoctor.daemon.limits import Limits
 from permdoctor.diagnosis.diagnose import diagnose
-from permdoctor.diagnosis.facts import Facts
 from permdoctor.diagnosis.report import Report
 from permdoctor.engines import ContainerGoneError
 from permdoctor.engines.docker import DockerEngine
@@ -103,23 +111,29 @@ class _Bench:
             self._collector = Collector(Options(config=self._config))
 
     def _check(self, check: Check, job: Job) -> tuple[Checked, bool]:
+        assert self._collector is not None
         begun = time.monotonic()
         started, failed, gone, clean, predicted = "", "", False, True, False
         found: tuple[Found, ...] = ()
         unknown: tuple[Unknown, ...] = ()
         roots: tuple[bytes, ...] = ()
+        writes: tuple[bytes, ...] = ()
+        container: Container | None = None
         try:
-            facts = self._facts(check, self._engine(job))
+            engine = self._engine(job)
+            container = engine.inspect(check.ref.id)
+            facts = self._collector.facts(engine, container, predict=check.stopped)
             report, unknown = diagnose(facts), unknown_of(facts)
             started = report.container.started
             predicted = report.basis is Basis.PREDICTED
-            roots = roots_of(report, unknown)
+            roots, writes = roots_of(report, unknown), writes_of(facts)
             found = bounded((*found_of(report), *unjudged(report, unknown)), Limits())
             known = facts.subjects and not facts.partial and len(unknown) <= Limits().roots_each
             failed = "" if known else _why_not(report)
             clean = not report.skipped
         except (ContainerGoneError, ProcessGone):
             gone = True
+            writes = () if container is None else self._wrote(container)
         except PermdoctorError as e:
             failed, clean = e.message, False
         except Exception as e:  # noqa: BLE001 - a fault of ours is no reason to stop
@@ -131,6 +145,7 @@ class _Bench:
             found=() if failed else found,
             unknown=unknown,
             roots=roots,
+            writes=writes,
             failed=failed,
             gone=gone,
             predicted=predicted,
@@ -138,11 +153,12 @@ class _Bench:
         )
         return checked, clean
 
-    def _facts(self, check: Check, engine: DockerEngine) -> Facts:
-        """Raises ``ContainerGoneError``, or ``ProcessGone`` for one that does not run."""
+    def _wrote(self, container: Container) -> tuple[bytes, ...]:
+        """Where it could; what an engine calls a place may be a symlink."""
         assert self._collector is not None
-        container = engine.inspect(check.ref.id)
-        return self._collector.facts(engine, container, predict=check.stopped)
+        asked = asked_writes(container)
+        resolved = self._collector.or_quiet(_resolved, asked) or ()
+        return tuple(dict.fromkeys((*asked, *resolved)))
 
     def _asked(self, name: str, job: Job) -> Answer:
         from permdoctor.app.check import CheckRequest, check
@@ -173,6 +189,10 @@ class _Bench:
         from permdoctor.daemon.repairing import repaired
 
         return repaired(repair, self._config)
+
+
+def _resolved(paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    return tuple(os.path.realpath(p) for p in paths)
 
 
 def _why_not(report: Report) -> str:

@@ -91,6 +91,8 @@ def _trouble(of: StatusDoc) -> Iterator[str]:
     for engine in of.engines:
         if not engine.connected:
             yield _away(engine)
+    if of.watch.why:
+        yield f"not everything is watched, changes are found at the sweeps: {of.watch.why}"
     for sink in of.sinks:
         if sink.last_error:
             yield f"alerts to {sink.name} fail: {sink.last_error}"
@@ -130,8 +132,9 @@ def _facts(of: StatusDoc) -> Iterator[tuple[str, tuple[str, Style]]]:
     yield "findings", (", ".join(counts or ["none"]) + ignored, STYLES.get(worst, Style.GOOD))
     yield "alerts", (f"{of.firing:,} firing", Style.PLAIN)
     yield "checks", (f"{of.checks.running:,} running, {of.checks.waiting:,} waiting", Style.PLAIN)
-    beyond = f", {of.watch.unwatched:,} beyond the limit" if of.watch.unwatched else ""
-    watched = f"{plural(of.watch.roots, 'mounted path')}{beyond}"
+    beyond = f", {of.watch.unwatched:,} more are not" if of.watch.unwatched else ""
+    paths, below = plural(of.watch.roots, "mounted path"), of.watch.directories
+    watched = f"{paths}{beyond} ({below:,} {'directory' if below == 1 else 'directories'})"
     yield "watched", (watched, Style.WARNING if beyond else Style.PLAIN)
     yield "repairs", (f"{of.repairs:,} within the hour", Style.PLAIN)
 

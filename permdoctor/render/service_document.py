@@ -48,15 +48,22 @@ class CountsDoc(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChecksDoc(msgspec.Struct, frozen=True, kw_only=True):
+    """Those that workers make now, and those that are due and wait for one."""
+
     running: int
     waiting: int
 
 
 class WatchDoc(msgspec.Struct, frozen=True, kw_only=True):
-    """Mounted host paths under watch, and those beyond the limit."""
+    """Mounted host paths that are watched with the directories in them, and those that are not.
+    ``directories`` are under watch.  ``why`` some of the paths cannot be: who mounts these is
+    judged at each sweep.
+    """
 
     roots: int
     unwatched: int
+    directories: int = 0
+    why: str = ""
 
 
 class SinkDoc(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,7 +26,9 @@ def accepted(desk: Desk, record: Record, ticket: Ticket, event: Checked) -> None
     if not record.judged:
         neighbours.touch(desk, record.ref, record.writes)
     record.unknown = event.unknown
-    found = bounds.found_of((*event.found, *_still(record, event)), desk.limits)
+    still = tuple(_still(record, event))
+    record.unseen = frozenset(_which(f) for f in still)
+    found = bounds.found_of((*event.found, *still), desk.limits)
     if event.predicted:
         found = bounds.found_of((*found, *_only_lived(record, found)), desk.limits)
     else:
@@ -67,9 +69,10 @@ def _still(record: Record, event: Checked) -> Iterator[Found]:
 
 
 def _look_for_the_rest(desk: Desk, record: Record) -> None:
-    """What did not answer may do so again."""
-    record.partial = record.partial + 1 if record.unknown else 0
-    if record.unknown:
+    """What did not answer may do so again; a budget that was not enough is not."""
+    silent = any(not u.partial for u in record.unknown)
+    record.partial = record.partial + 1 if silent else 0
+    if silent:
         desk.checks.want(record.ref, desk.now + _backoff(desk, record.partial), "retry")
 
 
@@ -238,13 +241,12 @@ def _patient(record: Record) -> Patient:
         ref=record.ref,
         run=record.run,
         labels=record.labels,
-        found=tuple(f.found for f in record.findings if not f.ignored and _seen(record, f.found)),
+        found=tuple(
+            f.found
+            for f in record.findings
+            if not f.ignored and _which(f.found) not in record.unseen
+        ),
     )
-
-
-def _seen(record: Record, found: Found) -> bool:
-    """Whether the last judgement itself found it."""
-    return not any(u.covers(found.problem) for u in record.unknown)
 
 
 def _which(found: Found) -> tuple[str, str, str]:

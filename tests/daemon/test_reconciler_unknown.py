@@ -7,11 +7,15 @@ from itertools import pairwise
 import pytest
 
 from permdoctor.daemon.events import Reloaded, RepairRule, Restored, Unknown
+from permdoctor.daemon.found import roots_of, unknown_of
+from permdoctor.diagnosis.diagnose import diagnose
+from tests.diagnosis.build import bind, directory, entries, facts, subject
 
 from .story import Done, Result, Story, change, connected, found
 
 SILENT = (Unknown(target="/dead"),)
 BELOW = (Unknown(target="/dead", codes=frozenset({"PD201"})),)
+PARTLY = (Unknown(target="/dead", codes=frozenset({"PD201"}), partial=True),)
 AT = {"target": "/dead"}
 
 
@@ -114,3 +118,61 @@ def test_it_proves_no_repair() -> None:
     story.until(9)
     story.play((9, Result("a")))
     assert told(story) == ["+PD101 a", "-PD101 a"]
+
+
+# -- a tree that was not read to its end: who fills it decides how far one gets ------------------
+
+MINE = directory("1000:1000", 0o755)
+
+
+def test_a_budget_that_was_not_enough() -> None:
+    """What lies below is unknown, but for that itself; and it is watched all the same."""
+    read = entries(("x", MINE, 3), parent=MINE)
+    cut = entries(("x", MINE, 3), parent=MINE, stopped="stopped at 3 entries")
+    of = facts(subject("1000:1000"), bind("/all", MINE, tree=read), bind("/some", MINE, tree=cut))
+    (unknown,) = unknown_of(of)
+    assert (unknown.target, unknown.partial) == ("/some", True)
+    assert {"PD111", "PD201", "PD202", "PD203", "PD204"} <= unknown.codes
+    assert not {"PD101", "PD305"} & unknown.codes
+    assert roots_of(diagnose(of), (unknown,)) == (b"/srv/source",)
+
+
+def test_what_it_did_not_come_to_is_not_resolved() -> None:
+    """Its root was read, and is well."""
+    story = settled()
+    story.play((100, change("a")), (102, Result("a", "PD305", unknown=PARTLY)))
+    assert told(story) == ["-PD101 a"]
+    assert story.findings("a") == ["PD201*", "PD305"]
+    story.play((200, change("a")), (202, Result("a")))
+    assert told(story) == ["-PD101 a", "-PD201 a"]
+
+
+def test_what_it_came_to_is_as_it_is_now() -> None:
+    story = settled()
+    now = found("PD201", **AT, title="other words")
+    story.play((100, change("a")), (102, Result("a", now, unknown=PARTLY)))
+    story.until(103)
+    assert [a.title for a in story.reconciler.state().firing] == ["other words"]
+
+
+def test_a_mount_below_it_was_read() -> None:
+    story = Story(sweep=1e6, damp=0)
+    story.play((0, connected("a")), (1, Result("a", found("PD201", "/dead/below"))))
+    story.play((6, Result("a", unknown=PARTLY)))
+    assert told(story) == ["+PD201 a", "-PD201 a"]
+
+
+def test_asking_again_gives_no_more() -> None:
+    story = settled()
+    story.play((100, change("a")), (102, Result("a", unknown=PARTLY)))
+    assert story.until(5000) == []
+
+
+@pytest.mark.parametrize(("seen", "repaired"), [(True, True), (False, False)])
+def test_only_what_it_came_to_is_repaired(seen: bool, repaired: bool) -> None:
+    story = Story(sweep=1e6, repairs=(REPAIR,), repairs_per_hour=0)
+    broken = found("PD201", **AT, fixable=("acl-user",))
+    story.play((0, connected("a")), (1, Result("a", broken)))
+    story.play((6, Result("a", *((broken,) if seen else ()), unknown=PARTLY)))
+    story.play((7, Reloaded(rules=Story(repairs=(REPAIR,)).rules)))
+    assert (story.repair is not None) is repaired

@@ -1,4 +1,5 @@
-"""What a killed repair left paused: resumed when the service starts, and when an engine is there.
+"""What a killed repair left paused: resumed when the service starts, when an engine is there, and
+at the end, when a repair that did not end in time was killed.
 
 In a thread of its own: an engine that hangs holds up nobody.  Each look is at all that is left, so
 several wishes are one.
@@ -13,7 +14,7 @@ from typing import Final
 
 from permdoctor.errors import PermdoctorError
 
-_END_SECONDS: Final = 1.0
+_END_SECONDS: Final = 3.0
 
 
 class Care:
@@ -37,7 +38,7 @@ class Care:
         self._wanted.set()
 
     def close(self) -> None:
-        """What it is at goes on for a second at most: the journals know what is left."""
+        """With a last look, of seconds at most: the journals know what is left."""
         self._ending = True
         self.look()
         if self._thread.is_alive():
@@ -45,15 +46,16 @@ class Care:
 
     def _run(self) -> None:
         while self._wanted.wait():
-            if self._ending:
-                return
             self._wanted.clear()
+            ending = self._ending
             try:
                 self._care()
             except PermdoctorError as e:
                 self._tell({e.message: e.hint})
             except Exception as e:  # noqa: BLE001 - the next look may be better
                 self._tell({f"internal error: {type(e).__name__}: {e}": None})
+            if ending:
+                return
 
     def _care(self) -> None:
         try:

@@ -280,11 +280,11 @@ class _Service:
         self._loop.drain(time.monotonic() + _REPAIR_SECONDS, lambda: parts.dispatch.repairing)
         parts.dispatch.close()
         parts.watch.close()
-        parts.care.close()
         self._doors.close()
         if self._began:
             parts.outbox.close(_FLUSH_SECONDS)
         parts.nursery.close()
+        parts.care.close()
         textfile = parts.config.metrics.textfile
         if self._began and textfile:
             from permdoctor.daemon.exporter import remove_textfile

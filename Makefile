@@ -14,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 SOURCES := $(shell find permdoctor -name '*.py' -o -name '*.md' -o -name '*.json' 2>/dev/null)
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile -c constraints.txt
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 # What the tests start or mount.  As root on Debian or Ubuntu the missing ones are installed.
 PACKAGES := docker.io busybox-static acl attr uidmap e2fsprogs xfsprogs btrfs-progs bindfs \

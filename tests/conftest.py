@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +14,10 @@ from tests.lab.engine import Box, Engine
 from tests.lab.lab import Lab
 from tests.lab.needs import MissingError
 from tests.lab.podman import start_podman
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+"""Hundreds of interpreters are started, on several workers: each module is compiled once."""
 
 
 @pytest.hookimpl(optionalhook=True)

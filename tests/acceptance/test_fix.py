@@ -590,8 +590,9 @@ def test_completion(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from permdoctor.cli import main
+    from permdoctor.cli import complete, main
 
+    monkeypatch.setattr(complete, "PATIENCE_SECONDS", 20.0)
     monkeypatch.setenv("_PERMDOCTOR_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", " ".join(("permdoctor", *words)))
     monkeypatch.setenv("COMP_CWORD", str(len(words)))

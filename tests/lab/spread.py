@@ -19,6 +19,7 @@ LONGEST = (
     "tests/host/test_scan.py",
     "tests/acceptance/test_who_and_where.py",
     "tests/differential/",
+    "tests/test_lint.py",
     "tests/acceptance/test_docker.py",
     "tests/repair/attack/test_attack.py",
     "tests/repair/test_hostile.py",

@@ -62,3 +62,11 @@ def test_engine_maps_ids(
         assert (data / "x").stat().st_uid == int(uid_map[0].split()[1])
     finally:
         box.rm()
+
+
+def test_what_the_workers_share_out_is_there() -> None:
+    pytest.importorskip("xdist")
+    from tests.lab import spread
+
+    names = (*spread.LONGEST, *spread.TOGETHER)
+    assert [n for n in names if not (Path(__file__).parents[2] / n).exists()] == []

@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from permdoctor.engines.docker import DockerEngine
 from permdoctor.engines.endpoints import find_endpoints
+from permdoctor.engines.events import EventStream, parse_event
 from permdoctor.engines.transport import EngineError
 from tests.lab.engine import Engine, start_docker
 from tests.lab.lab import Lab
@@ -105,6 +108,21 @@ def test_pausing_through_tls(tls: Tls) -> None:
         assert not docker.pause(box.id)
         assert docker.unpause(box.id)
     finally:
+        docker.close()
+        box.rm()
+
+
+def test_events_through_tls(tls: Tls) -> None:
+    docker = client(tls, DOCKER_TLS_VERIFY="1", DOCKER_CERT_PATH=str(tls.keys))
+    version = docker.api_version
+    stream = EventStream(docker.endpoint, version, time.time(), seconds=10)
+    box = tls.engine.run()
+    try:
+        lines = iter(partial(stream.next, 10.0), None)
+        events = (parse_event(line) for line in lines if line is not None)
+        assert any(e and (e.container, e.action) == (box.id, "start") for e in events)
+    finally:
+        stream.release()
         docker.close()
         box.rm()
 

@@ -1,8 +1,8 @@
 """A small HTTP/1.1 server for what is only looked at: GET and HEAD, one request a connection.
 
-It serves no files.  So many clients at once, the next one is told to come back; a request must be
-there within ``seconds``, and its answer taken within as many: who is slower is cut off.  A request
-has at most ``MAX_HEAD`` bytes.  What an answer costs is the business of who computes it.
+It serves no files.  So many clients at once (``places.py``), the next one is told to come back; who
+is slow with its request, or to take its answer, is cut off.  A request has at most ``MAX_HEAD``
+bytes.  What an answer costs is the business of who computes it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from msgspec import Struct
+
+from permdoctor.daemon.places import Places
 
 MAX_HEAD: Final = 16 * 1024
 MAX_PARAMETERS: Final = 16
@@ -65,7 +67,7 @@ class Server:
     """Serves ``listener``, which listens already, from ``start`` to ``close``; it is closed then.
 
     ``respond`` is called in a thread of each client's; whatever it raises is given to ``failed``,
-    and the client gets a 500.
+    and the client gets a 500.  It has ``seconds`` to take its answer.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class Server:
         seconds: float = 10.0,
         failed: Callable[[Exception], None] = lambda _: None,
     ) -> None:
-        self._acceptor = _Acceptor(listener, respond, clients, seconds, failed)
+        self._acceptor = _Acceptor(listener, respond, Places(clients, seconds), seconds, failed)
         self._thread = threading.Thread(
             target=self._acceptor.serve_forever, args=(POLL,), name=name, daemon=True
         )
@@ -103,17 +105,14 @@ class _Acceptor(ThreadingMixIn, BaseServer):
         self,
         listener: socket.socket,
         respond: Responder,
-        clients: int,
+        places: Places,
         seconds: float,
         failed: Callable[[Exception], None],
     ) -> None:
         super().__init__(listener.getsockname(), _Handler)
         listener.setblocking(False)
-        self.respond, self.seconds, self.failed = respond, seconds, failed
-        self._listener, self._clients = listener, clients
-        self._lock = threading.Lock()
-        self._until: dict[socket.socket, float] = {}
-        """Each client, and until when it has to have done its part."""
+        self.respond, self.places, self.failed = respond, places, failed
+        self._listener, self._seconds = listener, seconds
 
     def fileno(self) -> int:
         return self._listener.fileno()
@@ -125,38 +124,24 @@ class _Acceptor(ThreadingMixIn, BaseServer):
             if e.errno in _SHORT_OF:
                 time.sleep(0.1)  # the client is still there, and would spin us
             raise
-        client.settimeout(self.seconds)
+        client.settimeout(self._seconds)
         return client, address
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Takes a place, if one is free."""
-        with self._lock:
-            if len(self._until) < self._clients:
-                self._until[request] = time.monotonic() + self.seconds
-                return True
+        """Whether there is a place for it."""
+        peer = _peer(request)
+        if self.places.enter(request, None if peer is None else peer.uid):
+            return True
         with contextlib.suppress(OSError):
             request.setblocking(False)
             request.send(_BUSY)
         return False
 
-    def may_take(self, client: socket.socket, seconds: float | None) -> None:
-        """``None``: it is our turn."""
-        until = float("inf") if seconds is None else time.monotonic() + seconds
-        with self._lock:
-            if client in self._until:
-                self._until[client] = until
-
     def service_actions(self) -> None:
-        """Cut off who is late."""
-        now = time.monotonic()
-        with self._lock:
-            late = [client for client, until in self._until.items() if until < now]
-        for client in late:
-            _cut(client)
+        self.places.cut_late()
 
     def shutdown_request(self, request: Any) -> None:
-        with self._lock:
-            self._until.pop(request, None)
+        self.places.leave(request)
         with contextlib.suppress(OSError):
             request.shutdown(socket.SHUT_WR)
         request.close()
@@ -171,15 +156,7 @@ class _Acceptor(ThreadingMixIn, BaseServer):
 
     def server_close(self) -> None:
         self._listener.close()
-        with self._lock:
-            clients = list(self._until)
-        for client in clients:
-            _cut(client)
-
-
-def _cut(client: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        client.shutdown(socket.SHUT_RDWR)
+        self.places.cut_all()
 
 
 _BUSY: Final = (
@@ -243,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def _answer(self, *, body: bool) -> None:
-        self.server.may_take(self.connection, None)
+        self.server.places.asked(self.connection)
         try:
             answer = self.server.respond(self._asked())
         except _BadRequestError:
@@ -263,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
         return Request(path=path, query=dict(query), peer=_peer(self.connection))
 
     def _write(self, answer: Answer, *, body: bool = True) -> None:
-        self.server.may_take(self.connection, self.server.seconds)
+        self.server.places.answered(self.connection)
         self.send_response(answer.status)
         for name, value in (
             ("Content-Type", answer.type),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
+import re
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 from typing import Final
 
 from msgspec import Struct
@@ -81,8 +82,12 @@ def status(state: State, facts: Facts, wall: float) -> doc.StatusDoc:
 
 
 def findings(state: State, which: Filter, facts: Facts, wall: float) -> doc.FindingsDoc:
-    """The containers with the worst ones first, and of each the worst first."""
-    chosen = [c for c in state.containers if fnmatchcase(c.name, which.container)]
+    """The containers with the worst ones first, and of each the worst first.
+
+    Not by ``fnmatchcase``, which keeps 32768 patterns: they are other people's.
+    """
+    fits = re.compile(fnmatch.translate(which.container)).match
+    chosen = [c for c in state.containers if fits(c.name)]
     wanted = [
         (c, f)
         for c in sorted(chosen, key=_order)

@@ -42,6 +42,7 @@ USERS: Final = 256
 
 CHECK_SECONDS: Final = 60.0
 MAX_NAME: Final = 255
+MAX_GLOB: Final = 255
 WIDTHS: Final = range(20, 1001)
 JSON: Final = "application/json"
 CHECK: Final = "/v1/check/"
@@ -120,7 +121,11 @@ class StatusServer:
         if not self._places.acquire(blocking=False):
             return _later(503, 1.0, "the service is busy with other checks")
         log.logger().info("check asked for", container=name, uid=peer.uid, pid=peer.pid)
-        job = _Job(lambda: self._check(name, view), self._places.release)
+        try:
+            job = _Job(lambda: self._check(name, view), self._places.release)
+        except RuntimeError:  # TasksMax=, or too little memory
+            self._places.release()
+            return _later(503, 1.0, "the service can have no more threads just now")
         if not job.done.wait(self._check_seconds):
             return _error(504, f"{name} could not be judged within {self._check_seconds:g} s")
         match job.raised:
@@ -187,8 +192,11 @@ def _name(text: str) -> str:
 
 
 def _filter(query: Mapping[str, str]) -> Filter:
+    glob = query.get("container", "*")
+    if len(glob) > MAX_GLOB:
+        raise UsageError(f"container: longer than {MAX_GLOB} characters")
     return Filter(
-        container=query.get("container", "*")[:MAX_NAME],
+        container=glob,
         code=query.get("code", "").upper(),
         ignored=query.get("ignored") == "1",
     )

@@ -25,6 +25,7 @@ from permdoctor.daemon.metrics import Metrics
 from permdoctor.daemon.state import State
 from permdoctor.diagnosis.report import Severity
 from permdoctor.errors import CannotCheckError, PermdoctorError
+from tests.daemon.service import until
 from tests.daemon.states import NOW, alert, container, engine, finding, state
 from tests.lab.needs import MissingError, need_tools
 from tests.render.builders import HOSTILE
@@ -395,6 +396,8 @@ def impatient() -> Iterator[tuple[Server, int]]:
     def respond(request: Request) -> Answer:
         if request.path == "/broken":
             raise RuntimeError
+        if request.path == "/waits":
+            time.sleep(0.5)
         return Answer(body=body if request.path == "/large" else b"ok")
 
     server = Server(listener, respond, name="t", clients=2, seconds=0.25)
@@ -404,14 +407,16 @@ def impatient() -> Iterator[tuple[Server, int]]:
 
 
 def test_the_next_client_is_told_to_come_back(impatient: tuple[Server, int]) -> None:
+    """Where those who are there wait for us."""
     _, port = impatient
-    idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(2)]
-    time.sleep(0.05)
-    assert raw(port, b"").startswith(b"HTTP/1.1 503 ")
-    for each in idle:
-        each.close()
+    waiting = [socket.create_connection(("127.0.0.1", port)) for _ in range(2)]
+    for each in waiting:
+        each.sendall(b"GET /waits HTTP/1.1\r\n\r\n")
     time.sleep(0.1)
-    assert ask(port, "GET", "/") == (200, b"ok")
+    assert raw(port, b"").startswith(b"HTTP/1.1 503 ")
+    for each in waiting:
+        each.close()
+    until(lambda: ask(port, "GET", "/") == (200, b"ok"), every=0.05)
 
 
 @pytest.mark.parametrize("what", ["drips", "is silent", "does not read"])

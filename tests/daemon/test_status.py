@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import http.client
 import io
 import json
@@ -453,6 +454,35 @@ def test_a_check_that_hangs_delays_nobody(serve: Serve, place: Path) -> None:
     while ask(place / "s", "/v1/check/trainer")[0] == 503:
         assert time.monotonic() - begun < 5
     assert ask(place / "s", "/v1/check/trainer")[0] == 200
+
+
+def test_a_check_that_can_have_no_thread_keeps_no_place(
+    serve: Serve, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Thread(threading.Thread):
+        def start(self) -> None:
+            if self.name == "permdoctor-asked":
+                raise RuntimeError("can't start new thread")
+            super().start()
+
+    serve(answer=broken_check)
+    with monkeypatch.context() as short:
+        short.setattr(threading, "Thread", Thread)
+        refused = [ask(place / "s", "/v1/check/trainer") for _ in range(3)]
+    assert [status for status, _, _ in refused] == [503] * 3
+    assert "threads" in refused[2][1]["error"]
+    assert ask(place / "s", "/v1/check/trainer")[0] == 200
+
+
+def test_globs_of_others_are_not_kept(serve: Serve, place: Path) -> None:
+    serve()
+    kept = fnmatch._compile_pattern.cache_info().currsize  # type: ignore[attr-defined]
+    for n in range(3):
+        status, document, _ = ask(place / "s", f"/v1/findings?container=train*{n or ''}")
+        assert (status, document["containers"]) == (200, 0 if n else 1)
+    assert fnmatch._compile_pattern.cache_info().currsize == kept  # type: ignore[attr-defined]
+    status, document, _ = ask(place / "s", f"/v1/findings?container={'*' * 256}")
+    assert (status, document["error"]) == (400, "container: longer than 255 characters")
 
 
 @as_root

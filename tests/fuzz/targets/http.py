@@ -21,6 +21,7 @@ from permdoctor.alerts.counters import Counters
 from permdoctor.alerts.secret import Secret
 from permdoctor.alerts.sink import RetryError, UndeliverableError
 from permdoctor.daemon import http as server
+from permdoctor.daemon.places import Places
 from permdoctor.daemon.shown import Facts
 from permdoctor.daemon.status import StatusServer
 from permdoctor.engines import transport
@@ -167,15 +168,11 @@ URLS = (b"https://hooks.example.net/services/T0/B0?x=%2F#f", b"http://[::1]:9093
 class Acceptor:
     """What a handler asks of its server."""
 
-    seconds = SECONDS
-
     def __init__(self, status: StatusServer) -> None:
         self.respond = status._respond
+        self.places = Places(1, SECONDS)
         self.raised: list[Exception] = []
         self.failed = self.raised.append
-
-    def may_take(self, client: socket.socket, seconds: float | None) -> None:
-        pass
 
 
 @contextlib.contextmanager

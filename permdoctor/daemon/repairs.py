@@ -1,15 +1,15 @@
 """Repairs that nobody asks for: which rule allows what, when, and what became of them.
 
-One at a time, ``repairs_per_hour`` over all.  A repair is proven by the first check that begins
-after it: where that still finds the problem it did not help, and is not tried again before the
-container has another run (after a second failure in another run at once, then hours) or the rules
-change; that is a finding of its own, PD401.  Two that fight over one path are PD402
+One at a time, ``repairs_per_hour`` over all, at most half of them for one (``quota.py``).  A repair
+is proven by the first check that begins after it: where that still finds the problem it did not
+help, and is not tried again before the container has another run (after a second failure in another
+run at once, then hours) or the rules change; that is a finding of its own, PD401, as is what helps
+and is undone again and again (``relapses.py``).  Two that fight over one path are PD402
 (``fights.py``).  The executor asks the policy again: what is chosen here is only a wish.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -30,6 +30,8 @@ from permdoctor.daemon.events import (
     Unknown,
 )
 from permdoctor.daemon.fights import Did, Fight, Fights
+from permdoctor.daemon.quota import Quota
+from permdoctor.daemon.relapses import Relapses
 from permdoctor.diagnosis.codes import CODES
 from permdoctor.kernel.text import printable
 
@@ -59,6 +61,13 @@ class Failure(Struct, frozen=True, kw_only=True):
     why: str
 
 
+class Proof(Struct, frozen=True, kw_only=True):
+    """What a check said of an attempt."""
+
+    attempt: Attempt
+    helped: bool
+
+
 class Choice(Struct, frozen=True, kw_only=True):
     """What to do: a repair (``attempt``), or to ask again ``later`` (monotonic) because of what
     ``why`` says, or to report a fight.
@@ -80,7 +89,8 @@ class Repairs:
         self._rules = rules
         self._deadline = deadline
         self._minute = minute_of_day
-        self._begun: deque[float] = deque()
+        self._quota = Quota()
+        self._relapses = Relapses()
         self._number = 0
         self._under_way: Attempt | None = None
         self._unproven: dict[Name, Attempt] = {}
@@ -98,9 +108,7 @@ class Repairs:
 
     def begun(self, now: float) -> int:
         """How many were begun within the last hour."""
-        while self._begun and now - self._begun[0] >= HOUR:
-            self._begun.popleft()
-        return len(self._begun)
+        return self._quota.begun(now)
 
     def names(self) -> frozenset[Name]:
         """Of whom something is kept."""
@@ -118,13 +126,17 @@ class Repairs:
         assert self._under_way is None
         if not self.possible or patient.name in self._unproven:
             return Choice()
-        later: list[float] = []
+        later: list[tuple[float, str]] = []
         for cure, rule in cures(patient, self._rules.repairs):
             if self._in_vain(cure, patient.run, now):
                 continue
+            undone = self._relapses.until(cure, now)
+            if undone is not None:
+                later.append((undone, "somebody undoes it"))
+                continue
             opens = opens_in(rule.window, self._minute(wall), wall % 60)
             if opens > 0:
-                later.append(now + opens)
+                later.append((now + opens, "the window is closed"))
                 continue
             fight = self._fights.over(cure.path)
             if fight is not None and any(p.name == patient.name for p in fight.parties):
@@ -132,14 +144,16 @@ class Repairs:
             fight = self._fights.would(cure.did(now))
             if fight is not None:
                 return Choice(fight=fight)
-            if self.begun(now) >= self._rules.repairs_per_hour:
-                return Choice(later=self._begun[0] + HOUR, why="the cap of an hour is reached")
+            free, why = self._quota.free(patient.name, self._rules.repairs_per_hour, now)
+            if why:
+                return Choice(later=free, why=why)
             return self._begin(patient, cure, rule, now)
-        return Choice(later=min(later, default=None), why="the window is closed" if later else "")
+        at, why = min(later, default=(None, ""))
+        return Choice(later=at, why=why)
 
     def _begin(self, patient: Patient, cure: Cure, rule: RepairRule, now: float) -> Choice:
         self._number += 1
-        self._begun.append(now)
+        self._quota.begin(patient.name, now)
         attempt = Attempt(
             number=self._number, cure=cure, ref=patient.ref, deadline=now + self._deadline
         )
@@ -196,13 +210,18 @@ class Repairs:
         found: tuple[Found, ...],
         now: float,
         unknown: tuple[Unknown, ...] = (),
-    ) -> Attempt | None:
-        """A check of that name came back: what was repaired may be proven now.  Gives the attempt
-        that did not help.
+    ) -> Proof | None:
+        """A check of that name came back, which ``found`` this and could not see what is
+        ``unknown``: what was repaired may be proven now.
         """
+        self._relapses.judged(name, found, now)
         failed = self._failed.get(name, {})
         for cure in tuple(failed):
             if not any(cure.is_for(f) for f in found):
+                if any(u.covers(cure.problem) for u in unknown):
+                    continue
+                if cure.remedy:
+                    self._relapses.helped(cure, now)
                 del failed[cure]
             elif failed[cure].run is None:
                 failed[cure] = replace(failed[cure], run=run)
@@ -211,13 +230,18 @@ class Repairs:
         attempt = self._unproven.get(name)
         if attempt is None or attempt.proof is None or number <= attempt.proof:
             return None
-        if any(u.covers(attempt.cure.problem) for u in unknown):
+        helped = not any(attempt.cure.is_for(f) for f in found)
+        unseen = [u for u in unknown if helped and u.covers(attempt.cure.problem)]
+        if any(not u.partial for u in unseen):
             return None
         del self._unproven[name]
-        if not any(attempt.cure.is_for(f) for f in found):
-            return None
-        self._fail(attempt, run, now)
-        return attempt
+        if unseen:
+            return None  # nobody will ever know
+        if helped:
+            self._relapses.helped(attempt.cure, now, attempt.id)
+        else:
+            self._fail(attempt, run, now)
+        return Proof(attempt=attempt, helped=helped)
 
     def _fail(self, attempt: Attempt, run: int, now: float) -> None:
         failed = self._failed.setdefault(attempt.cure.name, {})
@@ -229,9 +253,33 @@ class Repairs:
         times = 1 if known is None else known.times + 1
         failed[attempt.cure] = Failure(run=run, at=now, times=times, why=why)
 
-    def findings(self, name: Name, found: tuple[Found, ...]) -> tuple[Found, ...]:
+    def findings(self, name: Name, found: tuple[Found, ...], now: float) -> tuple[Found, ...]:
         """PD401 and PD402 of a container with these findings."""
-        return (*self._not_helped(name, found), *self._fought(name))
+        undone = tuple(self._undone(name, found, now))
+        said = {f.problem.target for f in undone}
+        vain = (f for f in self._not_helped(name, found) if f.problem.target not in said)
+        return (*undone, *vain, *self._fought(name))
+
+    def _undone(self, name: Name, found: tuple[Found, ...], now: float) -> Iterator[Found]:
+        for relapse in self._relapses.stopped(name, now):
+            of = next((f for f in found if relapse.is_needed(f)), None)
+            if of is None:
+                continue
+            last = f": permdoctor history {relapse.id}" if relapse.id else ""
+            yield _own(
+                NOT_HELPED,
+                name,
+                of.problem.target,
+                f"{relapse.cure.remedy} helps against {of.problem.code} at {of.problem.target},"
+                " and somebody undoes it",
+                (
+                    of.title,
+                    f"undone {relapse.times} times{last}",
+                    "by a process in the container, or by somebody on the host who may",
+                    "it is not tried again for an hour or more",
+                ),
+                of.host_path,
+            )
 
     def _not_helped(self, name: Name, found: tuple[Found, ...]) -> Iterator[Found]:
         for cure, failure in self._failed.get(name, {}).items():
@@ -272,6 +320,7 @@ class Repairs:
         self._rules = rules
         self._failed.clear()
         self._fights.clear()
+        self._relapses.clear()
 
     def forget(self, name: Name) -> frozenset[Name]:
         """Nobody of that name is there any more.  Gives those who have peace now."""
@@ -287,8 +336,9 @@ class Repairs:
         """What was in vain before the service was started is in vain now, and what was begun then
         counts: for the hour's cap, for fights, and until a check has proven it.
         """
+        known: set[Cure] = set()
         for repair in sorted(past, key=lambda p: p.at):
-            self._did_before(repair, now - min(max(wall - repair.at, 0.0), HOUR))
+            self._did_before(repair, now - min(max(wall - repair.at, 0.0), HOUR), known)
         for alert in alerts:
             problem = alert.problem
             name = (problem.engine, problem.container)
@@ -302,8 +352,10 @@ class Repairs:
                 did = Did(at=now, path=path, name=name, remedy="repair", target=problem.target)
                 self._fights.restored(path, did)
 
-    def _did_before(self, repair: PastRepair, at: float) -> None:
-        """Whether it was proven is not known: where the problem is there, it was in vain."""
+    def _did_before(self, repair: PastRepair, at: float, known: set[Cure]) -> None:
+        """Whether the last was proven is not known: where the problem is there, it was in vain.
+        Of another one before it that is known: it was needed again.
+        """
         name = (repair.engine, repair.container)
         cure = Cure(
             name=name,
@@ -312,9 +364,12 @@ class Repairs:
             remedy=repair.remedy,
             path=repair.path,
         )
-        self._begun.append(at)
+        self._quota.begin(name, at)
+        if cure in known:
+            self._relapses.needed(cure, at)
         if repair.applied > 0:
             self._fights.did(cure.did(at))
+            known.add(cure)
         ref = ContainerRef(engine=repair.engine, id="")
         self._unproven[name] = Attempt(
             number=0, cure=cure, ref=ref, deadline=at, proof=0, failed=repair.failed, id=repair.id

@@ -48,11 +48,12 @@ def accepted(desk: Desk, record: Record, ticket: Ticket, event: Checked) -> None
             record.begun, record.settled = desk.now, False
         record.started = event.started[: desk.limits.text]
     if desk.roster.owns(record):
-        failed = desk.repairs.judged(
-            record.key, record.run, ticket.number, found, desk.now, event.unknown
+        seen = tuple(f for f in found if _which(f) not in record.unseen)
+        proof = desk.repairs.judged(
+            record.key, record.run, ticket.number, seen, desk.now, event.unknown
         )
-        if failed is not None:
-            desk.log_of("warning", "repair did not help", record, **_fields(failed))
+        if proof is not None and not proof.helped:
+            desk.log_of("warning", "repair did not help", record, **_fields(proof.attempt))
     assess(desk, record)
     _next_look(desk, record, ticket, unwatched=unwatched)
     _look_for_the_rest(desk, record)
@@ -151,7 +152,7 @@ def assess(desk: Desk, record: Record) -> None:
     if not record.judged:
         return
     owns = desk.roster.owns(record)
-    own = desk.repairs.findings(record.key, record.found) if owns else ()
+    own = desk.repairs.findings(record.key, record.found, desk.now) if owns else ()
     made = judgement((*record.found, *own), record.key, record.labels, desk.rules, desk.wall)
     if owns:
         desk.tell(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,12 +11,14 @@ from msgspec.structs import replace
 from permdoctor.alerts.alert import Alert, AlertStatus
 from permdoctor.daemon.events import (
     Changed,
+    Checked,
     Found,
     PastRepair,
     Reloaded,
     RepairRule,
     Restored,
     Silence,
+    Tick,
 )
 from permdoctor.daemon.limits import Limits
 
@@ -395,7 +398,7 @@ FIGHTS = [
         [repair_of("a"), repair_of("b"), "+PD402 a", "+PD402 b"],
         id="and it stays so",
     ),
-    pytest.param([("a", A), ("a", A), ("a", A)], [repair_of("a")] * 3, id="nobody to fight with"),
+    pytest.param([("a", A), ("a", A)], [repair_of("a")] * 2, id="nobody to fight with"),
     pytest.param(
         [("a", A), ("b", "/srv/other"), ("a", A)],
         [repair_of("a"), repair_of("b", "/srv/other"), repair_of("a")],
@@ -489,6 +492,78 @@ def test_after_more_than_an_hour_it_is_no_fight() -> None:
     story.play((story.now + HOUR, change("a")))
     judged(story, broken("/data", host_path=A))
     assert lines_of(story)[-1].endswith(repair_of("a"))
+
+
+# -- what helps, and is undone ------------------------------------------------------------------
+
+
+def undoes(story: Story, until: float, id_: str = "a", every: float = 10.0) -> list[float]:
+    """Whoever undoes each repair that often; the times (minutes) of those repairs."""
+    bad, repairs, last = True, [], story.now
+    while story.now < until:
+        if not bad and story.now - last >= every:
+            bad, last = True, story.now
+            story.play((story.now, Changed(path=b"/srv/data")))
+        if story.repair is not None:
+            repairs.append(story.now)
+            bad, last = False, story.now
+            story.play((story.now, Done()))
+        for ref, number in tuple(story.checks.items()):
+            if ref.id == id_:
+                del story.checks[ref]
+                found = (broken(),) if bad else ()
+                story.give(Checked(number=number, ref=ref, found=found, roots=(b"/srv/data",)))
+        due = story.reconciler.due()
+        story.until(min(story.now + 1, until if due is None else max(due, story.now)))
+        story.give(Tick())
+    return [at / 60 for at in repairs]
+
+
+def test_undone_again_and_again() -> None:
+    """Twice at once, then after an hour, after two, after four; a finding says who is suspected."""
+    story = story_of(repairs_per_hour=20)
+    story.play((0, connected("a")))
+    minutes = undoes(story, 10 * HOUR)
+    assert len(minutes) == 5
+    assert [round(b - a) for a, b in pairwise(minutes)] == [0, 60, 120, 240]
+    (alert,) = {
+        t.alert.title: t.alert for t in story.tells if t.alert.problem.code == "PD401"
+    }.values()
+    assert alert.title == "chown-directory helps against PD101 at /data, and somebody undoes it"
+    assert alert.detail[1].endswith("times: permdoctor history 3f2a")
+
+
+def test_it_is_undone_and_the_container_is_another_one() -> None:
+    story = story_of(repairs_per_hour=20)
+    fight(story, ("a", A), ("a", A), ("a", A))
+    story.play((story.now, stop("a")), (story.now + 200, start("b", "a")))
+    story.play((story.now, Result("b", broken("/data", host_path=A))))
+    assert len([x for x in story.lines if " repair " in x]) == 2
+
+
+def test_undone_before_the_service_was_started_again() -> None:
+    story = story_of()
+    before = (past(900, "a"), past(600, "a"), past(300, "a"))
+    story.play((0, Restored(repairs=before)), (1, connected("a")), (2, Result("a")))
+    story.play((7, Result("a", broken())))
+    assert lines_of(story) == ["7 +PD401 a"]
+
+
+def test_no_container_has_all_repairs_of_the_hour() -> None:
+    """It has many places to be repaired, and each repair is undone."""
+    story = story_of(repairs_per_hour=6)
+    story.play((0, connected("a", "b")), (1, Result("b")))
+    for n in range(9):
+        story.play((story.now + 100, change("a")))
+        judged(story, broken(f"/{n}"))
+        if story.repair is not None:
+            story.play((story.now, Done()), (story.now + 1, Result("a")))
+    story.play((story.now + 100, change("b")))
+    judged(story, broken("/b"), id_="b")
+    assert [x.split(" ", 1)[1] for x in lines_of(story)] == [
+        *(repair_of("a", f"/srv/{n}") for n in range(3)),
+        repair_of("b", "/srv/b"),
+    ]
 
 
 def test_a_repair_is_an_event_for_everybody_there() -> None:

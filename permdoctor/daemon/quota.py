@@ -1,0 +1,44 @@
+"""How many repairs an hour may have: all of them together, and those for one container.
+
+Who undoes what is repaired in it, again and again, uses up its own share and nobody else's.  A
+container that was made anew under its old name goes on where that one was.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from permdoctor.daemon.episodes import HOUR, Name
+
+
+class Quota:
+    """When repairs were begun (monotonic), and for whom."""
+
+    def __init__(self) -> None:
+        self._begun: deque[tuple[float, Name]] = deque()
+
+    def begin(self, name: Name, at: float) -> None:
+        """Not earlier than the last one."""
+        self._begun.append((at, name))
+
+    def begun(self, now: float) -> int:
+        """How many were within the last hour."""
+        return len(self._within(now))
+
+    def free(self, name: Name, most: int, now: float) -> tuple[float, str]:
+        """When (monotonic) there is room for another one for this name if ``most`` may be in an
+        hour, and why not now; in the past, and empty: there is.
+        """
+        every = [at for at, _ in self._within(now)]
+        its = [at for at, of in self._begun if of == name]
+        share = max(1, most // 2)
+        if len(every) >= most:
+            return every[-most] + HOUR, f"the {most} repairs of an hour are used up"
+        if len(its) >= share:
+            return its[-share] + HOUR, f"one container has at most {share} repairs an hour"
+        return now, ""
+
+    def _within(self, now: float) -> deque[tuple[float, Name]]:
+        while self._begun and now - self._begun[0][0] >= HOUR:
+            self._begun.popleft()
+        return self._begun

@@ -14,7 +14,7 @@ from msgspec import Struct, field
 
 from permdoctor import __version__
 from permdoctor.app.collect import Collector, Options
-from permdoctor.app.engines import connected, find
+from permdoctor.app.engines import connected, find_all
 from permdoctor.app.progress import Progress
 from permdoctor.config import Config
 from permdoctor.container.container import Container
@@ -44,27 +44,28 @@ class CheckRequest(Struct, frozen=True, kw_only=True):
 def check(request: CheckRequest, progress: Progress | None = None) -> CheckResult:
     """Judge every container asked for.  One that cannot be checked does not stop the others.
 
-    With a single one asked for its error is raised: ``UsageError`` for a name nobody knows,
-    ``CannotCheckError`` where the machine does not answer.
+    A name that several engines know is several containers.  Where a single one was asked for its
+    error is raised: ``UsageError`` for a name nobody knows, ``CannotCheckError`` where the machine
+    does not answer.
     """
     options = Options(
         needs=request.needs, deep=request.deep, probe=request.probe, config=request.config
     )
-    alone = len(request.names) + len(request.pid) == 1
     reports: list[Report] = []
     failed: list[Skipped] = []
+    raised: list[Exception] = []
     with Collector(options, progress) as collector:
         for what, job in _jobs(request, collector):
             try:
                 reports.append(job())
             except PermdoctorError as e:
-                if alone:
-                    raise
+                raised.append(e)
                 failed.append(Skipped(what=what, reason=e.message, hint=e.hint or ""))
-            except Exception as e:
-                if alone:
-                    raise
+            except Exception as e:  # noqa: BLE001 - it does not stop the others
+                raised.append(e)
                 failed.append(Skipped(what=what, reason=f"internal error: {type(e).__name__}: {e}"))
+    if len(request.names) + len(request.pid) == len(raised) == 1 and not reports:
+        raise raised[0]
     return CheckResult(
         reports=tuple(reports),
         failed=tuple(failed),
@@ -83,10 +84,24 @@ def _jobs(
         return
     with connected(request.hosts, request.config.engines.hosts) as engines:
         for name in request.names:
-            yield printable(name), partial(_named, collector, engines, name)
+            yield from _named(collector, engines, name)
         if request.all:
             for engine in engines:
                 yield from _all_of(engine, collector, alone=len(engines) == 1)
+
+
+def _named(
+    collector: Collector, engines: tuple[Engine, ...], name: str
+) -> Iterator[tuple[str, Callable[[], Report]]]:
+    """The containers of a name, or why there is none."""
+    try:
+        found = find_all(engines, name)
+    except Exception as e:  # noqa: BLE001 - raised again where it does not stop the others
+        yield printable(name), partial(_raise, e)
+        return
+    for engine, container in found:
+        on = f" on {printable(container.engine.endpoint)}" if len(found) > 1 else ""
+        yield f"{printable(name)}{on}", partial(_judged, collector, engine, container)
 
 
 def _all_of(
@@ -111,18 +126,13 @@ def _judged(collector: Collector, engine: Engine | None, container: Container) -
     return marked(report, [r for r in rules if r.until is None or now < r.until])
 
 
-def _raise(e: PermdoctorError) -> Report:
+def _raise(e: Exception) -> Report:
     raise e
 
 
 def _process(collector: Collector, pid: int) -> Report:
     container = collector.in_worker(container_of_process, pid)  # its environment may not answer
     return _judged(collector, None, container)
-
-
-def _named(collector: Collector, engines: tuple[Engine, ...], name: str) -> Report:
-    engine, container = find(engines, name)
-    return _judged(collector, engine, container)
 
 
 def _by_id(collector: Collector, engine: Engine, id_: str) -> Report:

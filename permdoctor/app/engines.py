@@ -1,6 +1,7 @@
 """Which engines there are, and which of them knows a container.
 
-Several engines may be given; a name is looked for in each, in order.
+Several engines may be given; a name is looked for in each.  The same name on two of them is two
+containers.
 """
 
 from __future__ import annotations
@@ -30,21 +31,45 @@ def connected(hosts: Sequence[str], configured: Sequence[str]) -> Iterator[tuple
             e.close()
 
 
-def find(engines: Sequence[Engine], name: str) -> tuple[Engine, Container]:
-    """The container of this name or id and its engine.
+class AmbiguousNameError(UsageError):
+    """Several engines have a container of this name."""
 
-    Raises the last engine's complaint when none knows it: an engine that is down is worth more
-    than "no such container" of another.
+
+def find(engines: Sequence[Engine], name: str) -> tuple[Engine, Container]:
+    """The one container of this name or id and its engine.
+
+    Raises ``AmbiguousNameError``, and what :func:`find_all` does.
     """
+    found = find_all(engines, name)
+    if len(found) > 1:
+        shown = [printable(c.engine.endpoint) for _, c in found]
+        raise AmbiguousNameError(
+            f"{len(found)} engines have a container {printable(name)}: {', '.join(shown)}",
+            hint=f"say which: --host {shown[0]}",
+        )
+    return found[0]
+
+
+def find_all(engines: Sequence[Engine], name: str) -> tuple[tuple[Engine, Container], ...]:
+    """The containers of this name or id, one of each engine that knows it, at least one.  Whose
+    name or full id it is goes before whose id only begins so.
+
+    Raises an engine's complaint when none knows it: an engine that is down is worth more than "no
+    such container" of another.
+    """
+    found: list[tuple[Engine, Container]] = []
     unknown: list[NoSuchContainerError] = []
     broken: list[PermdoctorError] = []
     for engine in engines:
         try:
-            return engine, engine.find(name)
+            found.append((engine, engine.find(name)))
         except NoSuchContainerError as e:
             unknown.append(e)
         except PermdoctorError as e:
             broken.append(e)
+    exact = [f for f in found if name.removeprefix("/") in (f[1].name, f[1].id)]
+    if found:
+        return tuple(exact or found)
     if broken:
         raise broken[0]
     if len(unknown) == 1:

@@ -24,7 +24,7 @@ from permdoctor.app.applying import (
     who_stands_still,
 )
 from permdoctor.app.collect import Collector, Options
-from permdoctor.app.engines import connected, find
+from permdoctor.app.engines import AmbiguousNameError, connected, find
 from permdoctor.app.pausing import User, users_of
 from permdoctor.app.progress import Progress
 from permdoctor.app.request import FixRequest, command
@@ -163,6 +163,8 @@ class _Preparation:
             if not name:
                 return None
             engine, container = find(self._engines, name)
+        except AmbiguousNameError:
+            raise
         except PermdoctorError:
             if self.request.container is None:
                 return None

@@ -17,6 +17,7 @@ from permdoctor.render.layout import BLANK, Line, Span, Style, line, span
 from permdoctor.render.names import names_of, who
 from permdoctor.render.steps import sentence
 from permdoctor.render.table import (
+    called,
     commands,
     entries,
     finding_headline,
@@ -26,6 +27,7 @@ from permdoctor.render.table import (
     probes,
     skipped,
     subjects,
+    twins_in,
 )
 
 MARKS: Final = {Outcome.GRANTS: "+", Outcome.REFUSES: "x", Outcome.PASSES: "."}
@@ -35,15 +37,16 @@ MARKS: Final = {Outcome.GRANTS: "+", Outcome.REFUSES: "x", Outcome.PASSES: "."}
 def explain(result: CheckResult, *, width: int | None = None) -> list[Line]:
     """All of every report.  ``width`` as in ``table.table``."""
     lines: list[Line] = []
+    twins = twins_in(result)
     for report in result.reports:
         if lines:
             lines.append(BLANK)
-        lines += _report(report, width)
+        lines += _report(report, called(report, twins), width)
     return lines
 
 
-def _report(report: Report, width: int | None) -> Iterator[Line]:
-    yield headline(report)
+def _report(report: Report, name: str, width: int | None) -> Iterator[Line]:
+    yield headline(report, name)
     yield from subjects(report)
     yield from mounts(report, width)
     yield from _coverage(report)

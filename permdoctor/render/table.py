@@ -46,8 +46,9 @@ SHOWN_PROCESSES: Final = 3
 def table(result: CheckResult, *, verbose: bool = False, width: int | None = None) -> list[Line]:
     """``width`` is the terminal's, ``None`` for a pipe (nothing is stacked or wrapped then)."""
     lines: list[Line] = []
+    twins = twins_in(result)
     for report in result.reports:
-        block = list(_block(report, verbose, width))
+        block = list(_block(report, called(report, twins), verbose, width))
         if lines and (len(block) > 1 or (lines[-1] is not BLANK and lines[-1].indent)):
             lines.append(BLANK)
         lines += block
@@ -62,9 +63,22 @@ def entries(number: int) -> str:
     return "1 entry" if number == 1 else f"{number:,} entries"
 
 
-def headline(report: Report) -> Line:
+def twins_in(result: CheckResult) -> frozenset[str]:
+    """Names that containers of several engines have."""
+    places = {(r.container.name, r.container.engine.endpoint) for r in result.reports}
+    names = [name for name, _ in places]
+    return frozenset(name for name in names if names.count(name) > 1)
+
+
+def called(report: Report, twins: frozenset[str]) -> str:
+    """Its name, and its engine where that is not enough."""
+    container = report.container
+    on = f" on {printable(container.engine.endpoint)}" if container.name in twins else ""
+    return f"{printable(container.name)}{on}"
+
+
+def headline(report: Report, name: str) -> Line:
     """``NAME: 1 error, 2 warnings``, or what else is to be said of it in one line."""
-    name = span(f"{printable(report.container.name)}: ", Style.STRONG)
     state = _state(report)
     counts = [
         span(plural(number, severity.name.lower()), STYLES[severity])
@@ -78,7 +92,7 @@ def headline(report: Report) -> Line:
         parts = [span("not judged", Style.WARNING), *([span("; ")] if parts else []), *parts]
     elif not parts:
         parts = [span("ok", Style.GOOD)]
-    return line(name, *parts, state)
+    return line(span(f"{name}: ", Style.STRONG), *parts, state)
 
 
 def is_healthy(report: Report, verbose: bool) -> bool:
@@ -92,12 +106,12 @@ def is_healthy(report: Report, verbose: bool) -> bool:
     )
 
 
-def _block(report: Report, verbose: bool, width: int | None) -> Iterator[Line]:
+def _block(report: Report, name: str, verbose: bool, width: int | None) -> Iterator[Line]:
     hidden = "" if verbose else _hidden(report)
     if is_healthy(report, verbose):
-        yield _healthy(report, hidden)
+        yield _healthy(report, name, hidden)
         return
-    yield headline(report)
+    yield headline(report, name)
     yield from subjects(report)
     yield from mounts(report, width)
     for finding in report.findings if verbose else report.counted:
@@ -117,13 +131,13 @@ def _hidden(report: Report) -> str:
     return ", ".join(p for p in parts if p)
 
 
-def _healthy(report: Report, hidden: str) -> Line:
+def _healthy(report: Report, name: str, hidden: str) -> Line:
     as_whom = ", ".join(_unique(who(s) for s in report.subjects)) or "nobody"
     proven = f", {plural(len(report.probes), 'probe')} agree" if report.probes else ""
     more = f" ({hidden}, -v shows)" if hidden else ""
     parts = [f", {printable(m.target)} {s}" for m in report.mounts if (s := _stopped(m))]
     return line(
-        span(f"{printable(report.container.name)}: ", Style.STRONG),
+        span(f"{name}: ", Style.STRONG),
         span("ok", Style.GOOD),
         f", {plural(len(report.mounts), 'mount')}, as {as_whom}{proven}{_state(report)}",
         "".join(parts),

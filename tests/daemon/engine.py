@@ -198,10 +198,16 @@ class StandIn:
             if path.endswith("/containers/json"):
                 return 200, [c.summary() for c in self.containers.values() if c.running]
             if "/containers/" in path and path.endswith("/json"):
-                known = self.containers.get(path.split("/")[-2])
+                known = self._named(path.split("/")[-2])
                 if known is not None:
                     return 200, known.inspect()
         return 404, {"message": "No such container: it is not here"}
+
+    def _named(self, name: str) -> Fake | None:
+        """By name, id, or the beginning of an id, in this order, as Docker does."""
+        all_ = self.containers.values()
+        by_name = next((c for c in all_ if c.name == name), None)
+        return by_name or next((c for c in all_ if c.id.startswith(name)), None)
 
     def subscribe(self, since: float) -> queue.Queue[bytes | None]:
         stream: queue.Queue[bytes | None] = queue.Queue()

@@ -1,0 +1,103 @@
+"""Several engines: one name on two of them, and two names of one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from permdoctor.app.check import CheckRequest, check
+from permdoctor.app.engines import AmbiguousNameError
+from permdoctor.app.explain import explain
+from permdoctor.app.fix import fixing
+from permdoctor.app.request import FixRequest
+from permdoctor.errors import UsageError
+from permdoctor.render.table import table
+from tests.daemon.engine import StandIn
+from tests.daemon.scene import REFUSED, Actor, cast
+from tests.daemon.service import Service, until
+from tests.lab.lab import Lab
+
+
+@pytest.fixture(scope="module")
+def actors(lab: Lab) -> Iterator[tuple[Actor, Actor]]:
+    with cast(lab) as pair:
+        yield pair
+
+
+@pytest.fixture
+def engines(tmp_path: Path, actors: tuple[Actor, Actor]) -> Iterator[tuple[StandIn, StandIn]]:
+    """``twin`` runs on both: the second one's may write, the first one's may not."""
+    with StandIn(tmp_path / "a.sock") as first, StandIn(tmp_path / "b.sock") as second:
+        first.start(first.add("twin", actors[0].pid, mounts=actors[0].mounts))
+        second.start(second.add("single", actors[1].pid, mounts=actors[1].mounts))
+        second.start(second.add("twin", actors[1].pid, mounts=actors[1].mounts))
+        yield first, second
+
+
+def hosts(engines: tuple[StandIn, ...]) -> tuple[str, ...]:
+    return tuple(e.host for e in engines)
+
+
+# --- one name, two containers ---
+
+
+def test_both_are_shown(engines: tuple[StandIn, StandIn]) -> None:
+    result = check(CheckRequest(names=("twin",), hosts=hosts(engines)))
+    assert [r.container.engine.endpoint for r in result.reports] == list(hosts(engines))
+    first, second = [x.text for x in table(result) if x.text.startswith("twin")]
+    assert first.startswith(f"twin on {engines[0].host}: 1 error")
+    assert second.startswith(f"twin on {engines[1].host}: ok")
+
+
+def test_one_that_fails_does_not_hide_the_other(engines: tuple[StandIn, StandIn]) -> None:
+    (twin,) = engines[0].containers.values()
+    twin.pid = 1 << 30
+    result = check(CheckRequest(names=("twin",), hosts=hosts(engines)))
+    assert [r.container.engine.endpoint for r in result.reports if r.judged] == [engines[1].host]
+
+
+def test_an_id_is_one_container(engines: tuple[StandIn, StandIn]) -> None:
+    """But who is called like the beginning of one goes before it."""
+    (twin,) = engines[0].containers.values()
+    twin.id = "ab" * 32
+    engines[0].containers = {twin.id: twin}
+    for asked in (twin.id, twin.id[:12]):
+        result = check(CheckRequest(names=(asked,), hosts=hosts(engines)))
+        assert [r.container.id for r in result.reports] == [twin.id]
+    engines[1].start(engines[1].add(twin.id[:12], twin.pid, mounts=twin.mounts))
+    result = check(CheckRequest(names=(twin.id[:12],), hosts=hosts(engines)))
+    assert [r.container.name for r in result.reports] == [twin.id[:12]]
+
+
+@pytest.mark.parametrize("command", ["explain", "fix"])
+def test_what_is_for_one_asks_which(engines: tuple[StandIn, StandIn], command: str) -> None:
+    def ask(names: tuple[str, ...]) -> None:
+        if command == "explain":
+            explain(container="twin", pid=None, path=b"/data", hosts=names)
+            return
+        with fixing(FixRequest(name="twin", hosts=names)):
+            pass
+
+    with pytest.raises(AmbiguousNameError) as raised:
+        ask(hosts(engines))
+    first, second = hosts(engines)
+    assert raised.value.message == f"2 engines have a container twin: {first}, {second}"
+    assert raised.value.hint == f"say which: --host {first}"
+    ask((first,))
+
+
+def test_nobody_knows_it(engines: tuple[StandIn, StandIn]) -> None:
+    with pytest.raises(UsageError, match="no container is called nobody on any of 2 engines"):
+        check(CheckRequest(names=("nobody",), hosts=hosts(engines)))
+
+
+def test_both_through_the_service(engines: tuple[StandIn, StandIn], tmp_path: Path) -> None:
+    service = Service(tmp_path / "service", *hosts(engines)).start()
+    try:
+        until(lambda: service.findings() == {("twin", REFUSED)}, say=lambda: service.log)
+        document = service.get("/v1/check/twin")
+        assert [r["container"]["engine"] for r in document["reports"]] == list(hosts(engines))
+    finally:
+        service.stop()

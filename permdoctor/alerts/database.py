@@ -49,6 +49,49 @@ CREATE INDEX chain ON delivery (sink, fingerprint, n) WHERE state = 0;
 """
 
 
+_TYPES: Final = {
+    "alert": {
+        "episode": "text",
+        "fingerprint": "text",
+        "severity": "integer",
+        "revision": "integer",
+        "text": "text",
+        "resolved": "integer",
+    },
+    "delivery": {
+        "sink": "text",
+        "alert": "integer",
+        "fingerprint": "text",
+        "status": "text",
+        "revision": "integer",
+        "text": "text",
+        "told": "real",
+        "state": "integer",
+        "attempts": "integer",
+    },
+}
+"""As they were written; sqlite3 does not look."""
+
+_UNUSABLE: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+"""Primary result codes (sqlite.org/rescode.html) that say nothing of the content."""
+
+
+ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What sqlite3 raises; the second one for damage in the schema."""
+
+
 def lock(file: str) -> int:
     """A descriptor that holds the lock on ``file`` until it is closed or the process ends.
 
@@ -80,16 +123,32 @@ def prepare(file: str) -> bool:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         try:
             _make(file)
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError:
-            _set_aside(file)
-            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            _make(file)
+        except ERRORS as e:
+            if not is_damage(e):
+                raise
+            renew(file)
             return False
     except (OSError, sqlite3.Error) as e:
         raise _cannot(file, getattr(e, "strerror", None) or str(e)) from None
     return True
+
+
+def is_damage(e: Exception) -> bool:
+    """Whether it is the file's content; else it can be used another time, or by another user."""
+    code = getattr(e, "sqlite_errorcode", None)
+    return code is None or code & 0xFF not in _UNUSABLE
+
+
+def renew(file: str) -> None:
+    """Set the file aside as ``file.damaged``, and make a new one.  Raises ``OSError`` and
+    ``sqlite3.Error``.
+    """
+    for end in ("-wal", "-shm"):
+        if os.path.lexists(file + end):
+            os.unlink(file + end)
+    os.replace(file, f"{file}.damaged")
+    os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    _make(file)
 
 
 def connect(file: str, *, synchronous: Literal["FULL", "NORMAL"]) -> sqlite3.Connection:
@@ -115,15 +174,12 @@ def _make(file: str) -> None:
             )
         if version == 0:
             db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
+        for table, types in _TYPES.items():
+            wrong = " OR ".join(f"typeof({column}) != '{type_}'" for column, type_ in types.items())
+            if db.execute(f"SELECT 1 FROM {table} WHERE {wrong} LIMIT 1").fetchone():  # noqa: S608
+                raise sqlite3.DatabaseError("a value of another type")
     finally:
         db.close()
-
-
-def _set_aside(file: str) -> None:
-    for end in ("-wal", "-shm"):
-        if os.path.lexists(file + end):
-            os.unlink(file + end)
-    os.replace(file, f"{file}.damaged")
 
 
 def _cannot(file: str, why: str) -> CannotCheckError:

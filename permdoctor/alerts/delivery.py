@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 
 import msgspec
 from msgspec import Struct
 
 from permdoctor.alerts.alert import Alert
+from permdoctor.alerts.document import rfc3339
 
 WAITING, SENT, DROPPED = 0, 1, 2
 """The state of a delivery."""
@@ -44,4 +46,11 @@ def as_text(alert: Alert) -> str:
 
 
 def from_text(text: str) -> Alert:
-    return msgspec.convert(json.loads(text), Alert)
+    """Raises ``sqlite3.DatabaseError``: that is damage which sqlite3 itself cannot see."""
+    try:
+        alert = msgspec.convert(json.loads(text), Alert)
+        for time in (alert.started, alert.started if alert.ended is None else alert.ended):
+            rfc3339(time)
+    except (ValueError, TypeError, OverflowError, RecursionError) as e:
+        raise sqlite3.DatabaseError(f"an alert that is none: {type(e).__name__}") from None
+    return alert

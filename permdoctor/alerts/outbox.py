@@ -61,8 +61,14 @@ class Outbox:
         self._lock_fd = database.lock(file)
         try:
             whole = database.prepare(file)
-            self._store = Store(file, sinks, now=clock())
-        except sqlite3.Error as e:
+            try:
+                self._store = Store(file, sinks, now=clock())
+            except database.ERRORS as e:
+                if not database.is_damage(e):
+                    raise
+                database.renew(file)
+                whole, self._store = False, Store(file, sinks, now=clock())
+        except (OSError, sqlite3.Error) as e:
             os.close(self._lock_fd)
             raise CannotCheckError(f"cannot keep alerts in {file}: {e}") from None
         except BaseException:

@@ -53,8 +53,9 @@ class Store:
     """``sinks`` are those that are told; what waits for others is ``forgotten``."""
 
     def __init__(self, file: str, sinks: tuple[Sink, ...], *, now: float) -> None:
-        """Opens a prepared file.  A sink is told at the start of what fires and it has not heard:
-        it may be new, or have refused it.  Raises ``sqlite3.Error``.
+        """Opens a prepared file, and reads every alert in it that will be asked for.  A sink is
+        told at the start of what fires and it has not heard: it may be new, or have refused it.
+        Raises ``sqlite3.Error``.
         """
         self._sinks = {sink.name: sink for sink in sinks}
         self._lock = threading.Lock()
@@ -64,7 +65,16 @@ class Store:
         self._busy: dict[str, frozenset[int]] = dict.fromkeys(self._sinks, frozenset())
         self._durable = connect(file, synchronous="FULL")
         self._quick = connect(file, synchronous="NORMAL")
+        try:
+            self._begin(now)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, now: float) -> None:
         with self._writing(self._durable) as db:
+            for (text,) in db.execute("SELECT text FROM delivery WHERE state = 0"):
+                from_text(text)
             self.forgotten = self._tell_others(db, now)
             room.forget_resolved(db, KEPT)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import time
 from collections.abc import MutableMapping
@@ -27,7 +28,7 @@ class Notifier:
         mine = not pid or pid == str(os.getpid())
         self.every: float | None = None
         """Seconds between signs of life; ``None``: the manager wants none."""
-        if limit.isascii() and limit.isdigit() and int(limit) > 0 and mine:
+        if re.fullmatch("[0-9]{1,19}", limit) and int(limit) > 0 and mine:
             self.every = int(limit) / _MICRO / _OFTEN
         self._sock: socket.socket | None = None
         if address.startswith(("/", "@")):
@@ -44,10 +45,10 @@ class Notifier:
         self._sock = sock
 
     def ready(self, status: str) -> None:
-        self._send(f"READY=1\nSTATUS={status}")
+        self._send(f"READY=1\nSTATUS={_line(status)}")
 
     def status(self, status: str) -> None:
-        self._send(f"STATUS={status}")
+        self._send(f"STATUS={_line(status)}")
 
     def alive(self) -> None:
         self._send("WATCHDOG=1")
@@ -58,7 +59,7 @@ class Notifier:
         self._send(f"RELOADING=1\nMONOTONIC_USEC={now}")
 
     def stopping(self, status: str) -> None:
-        self._send(f"STOPPING=1\nSTATUS={status}")
+        self._send(f"STOPPING=1\nSTATUS={_line(status)}")
 
     def close(self) -> None:
         if self._sock is not None:
@@ -69,3 +70,8 @@ class Notifier:
         if self._sock is not None:
             with contextlib.suppress(OSError):
                 self._sock.send(message.encode("utf-8", "replace"))
+
+
+def _line(status: str) -> str:
+    """A second line would be another word to the manager."""
+    return status.replace("\n", " ")

@@ -7,7 +7,9 @@ for each target as a whole: by how much the process's peak grew.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import tempfile
 import time
 import traceback
 from collections import Counter
@@ -46,6 +48,12 @@ class Target:
 def simple(feed: Feed) -> Callable[[], contextlib.AbstractContextManager[Feed]]:
     """What needs nothing to be opened."""
     return lambda: contextlib.nullcontext(feed)
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """In memory where that can be: nobody is to wait for a disk."""
+    memory = "/dev/shm"
+    return tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None)
 
 
 class Failure(Exception):  # noqa: N818 - of a target, not of this program

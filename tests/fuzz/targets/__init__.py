@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from tests.fuzz.run import Target
-from tests.fuzz.targets import accounts, engines, files, http, journals, proc, xattrs
+from tests.fuzz.targets import (
+    accounts,
+    daemon,
+    engines,
+    files,
+    http,
+    journals,
+    outbox,
+    proc,
+    xattrs,
+)
 
-_MODULES = (engines, http, proc, accounts, xattrs, files, journals)
+_MODULES = (engines, http, proc, accounts, xattrs, files, journals, outbox, daemon)
 
 TARGETS: dict[str, Target] = {t.name: t for module in _MODULES for t in module.TARGETS}

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -39,7 +38,7 @@ from permdoctor.render import service_json
 from permdoctor.render.service_json import View
 from tests.fuzz.mutate import bytes_of, json_of, large
 from tests.fuzz.oracle import fits, must, tellable
-from tests.fuzz.run import Feed, Target, simple
+from tests.fuzz.run import Feed, Target, scratch, simple
 from tests.fuzz.samples import lines_of, recorded
 from tests.fuzz.targets.accounts import GROUP, PASSWD
 from tests.render.builders import broken, result
@@ -257,7 +256,7 @@ def tar_of(chance: Random) -> bytes:
 @contextlib.contextmanager
 def contexts() -> Iterator[Feed]:
     """The docker CLI's config.json, and a context's meta.json."""
-    with tempfile.TemporaryDirectory() as home:
+    with scratch() as home:
         meta = Path(home, "contexts", "meta", hashlib.sha256(b"lab").hexdigest())
         meta.mkdir(parents=True)
         Path(home, "config.json").write_text('{"currentContext": "lab"}')

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -17,7 +16,7 @@ from tests.cli.process import CONTROL
 from tests.cli.test_config import WHOLE
 from tests.fuzz.mutate import bytes_of, large
 from tests.fuzz.oracle import fits, must
-from tests.fuzz.run import Feed, Target
+from tests.fuzz.run import Feed, Target, scratch
 
 DIVIDER = b"\n#--- another file ---\n"
 _ASSIGNMENT = re.compile(rb"(?m)^(\w+ = )(.*)$")
@@ -61,7 +60,7 @@ def toml_of(chance: Random) -> bytes:
 
 @contextlib.contextmanager
 def configuration() -> Iterator[Feed]:
-    with tempfile.TemporaryDirectory() as place:
+    with scratch() as place:
         drop_ins = Path(place, "conf.d")
         drop_ins.mkdir()
 

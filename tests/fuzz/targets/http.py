@@ -7,7 +7,6 @@ import http.client
 import io
 import logging
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ from permdoctor.render.service_json import View
 from tests.daemon.states import NOW, container, finding, state
 from tests.fuzz.mutate import bytes_of
 from tests.fuzz.oracle import fits, must, tellable
-from tests.fuzz.run import Feed, Target, simple
+from tests.fuzz.run import Feed, Target, scratch, simple
 from tests.fuzz.samples import recorded
 
 SECONDS = 5.0
@@ -68,7 +67,7 @@ def engine_answer(data: bytes) -> None:
 @contextlib.contextmanager
 def stream() -> Iterator[Feed]:
     """An engine that says what it is given to whoever comes, and hangs up."""
-    with tempfile.TemporaryDirectory() as place, socket.socket(socket.AF_UNIX) as listener:
+    with scratch() as place, socket.socket(socket.AF_UNIX) as listener:
         path = str(Path(place, "s"))
         listener.bind(path)
         listener.listen()

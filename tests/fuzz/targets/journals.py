@@ -11,7 +11,6 @@ import hmac
 import os
 import stat
 import struct
-import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +40,7 @@ from permdoctor.repair.state import State
 from permdoctor.repair.store import Store
 from tests.fuzz.mutate import TEXTS, bytes_of, tree_of
 from tests.fuzz.oracle import fits, must
-from tests.fuzz.run import Feed, Target, simple
+from tests.fuzz.run import Feed, Target, scratch, simple
 
 BEFORE, AFTER = State(0, 0, stat.S_IFREG | 0o644), State(5, 6, stat.S_IFREG | 0o640, acl=b"\2")
 _HEAD = struct.Struct("<IIBI")
@@ -191,7 +190,7 @@ def plan_file_of(chance: Random) -> bytes:
 
 @contextlib.contextmanager
 def plan_files() -> Iterator[Feed]:
-    with tempfile.TemporaryDirectory() as place:
+    with scratch() as place:
         Path(place, "key").write_bytes(KEY)
         os.chmod(place, 0o700)
         file = Path(place, "plan")
@@ -229,7 +228,7 @@ def small_of(chance: Random) -> bytes:
 
 @contextlib.contextmanager
 def small_files() -> Iterator[Feed]:
-    with tempfile.TemporaryDirectory() as place:
+    with scratch() as place:
         directory = Path(place, "journal", "20260101-000000-abcd")
         directory.mkdir(parents=True)
         for name, _, value in SMALL:
@@ -265,7 +264,7 @@ MARKS = (_mark(0, b"\1\2\3", 1) + _mark(1, b"\1", 0) + b"\0" * 64, _mark(2**32 -
 
 @contextlib.contextmanager
 def marks() -> Iterator[Feed]:
-    with tempfile.TemporaryDirectory() as place:
+    with scratch() as place:
 
         def feed(data: bytes) -> None:
             Path(place, "marks").write_bytes(data)

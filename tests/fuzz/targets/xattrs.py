@@ -88,6 +88,7 @@ TARGETS = (
         make=lambda chance: (entries if chance.random() < 0.5 else DAMAGED)(chance),
         open=simple(acl),
         errors=(ValueError,),
+        seconds=1.5,  # it is decoded and encoded a dozen times
     ),
     Target(
         name="file-capabilities",

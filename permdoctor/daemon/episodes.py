@@ -130,6 +130,13 @@ class Episodes:
             out += self._present(fingerprint, found, now, wall, damp)
         return out
 
+    def repaired(self, fingerprint: str, said: str) -> None:
+        """The end will say so, if the problem is not found again before."""
+        known = self._firing.get(fingerprint)
+        if known is not None and said not in known.present.detail:
+            present = replace(known.present, detail=(*known.present.detail, said))
+            self._firing[fingerprint] = replace(known, present=present)
+
     def over(self, name: Name, now: float, wall: float) -> list[Tell]:
         """Nobody of that name is there any more, and has not been for long enough."""
         out: list[Tell] = []

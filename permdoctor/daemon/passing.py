@@ -23,7 +23,7 @@ def give_up(desk: Desk) -> None:
         desk.log("warning", "no list of containers in time", engine=printable(one.engine))
     attempt = desk.repairs.given_up(desk.now, desk.checks.latest)
     if attempt is not None:
-        results.repair_ended(desk, attempt, 0)
+        results.repair_ended(desk, attempt)
 
 
 def pass_away(desk: Desk) -> None:

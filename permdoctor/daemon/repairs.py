@@ -50,6 +50,16 @@ class Attempt(Struct, frozen=True, kw_only=True):
     proof: int | None = None
     failed: str = ""
     id: str = ""
+    applied: int = 0
+
+    @property
+    def said(self) -> str:
+        """For people who were told of the problem; empty: it has changed nothing."""
+        if not self.applied:
+            return ""
+        entries = "1 entry" if self.applied == 1 else f"{self.applied:,} entries"
+        undo = f"; undo: permdoctor undo {printable(self.id)}" if self.id else ""
+        return f"repaired by permdoctor: {self.cure.remedy}, {entries}{undo}"
 
 
 class Failure(Struct, frozen=True, kw_only=True):
@@ -187,18 +197,19 @@ class Repairs:
             return None
         if event.applied > 0:
             self._fights.did(attempt.cure.did(now))
-        return self._ended(attempt, event.failed, event.id, latest_check)
+        attempt = replace(attempt, failed=event.failed, id=event.id, applied=event.applied)
+        return self._ended(attempt, latest_check)
 
     def given_up(self, now: float, latest_check: int) -> Attempt | None:
         """The one under way, if it should have come back before."""
         attempt = self._under_way
         if attempt is None or now < attempt.deadline:
             return None
-        return self._ended(attempt, "it did not come back in time", "", latest_check)
+        return self._ended(replace(attempt, failed="it did not come back in time"), latest_check)
 
-    def _ended(self, attempt: Attempt, failed: str, id_: str, latest_check: int) -> Attempt:
+    def _ended(self, attempt: Attempt, latest_check: int) -> Attempt:
         self._under_way = None
-        attempt = replace(attempt, failed=failed, id=id_, proof=latest_check)
+        attempt = replace(attempt, proof=latest_check)
         self._unproven[attempt.cure.name] = attempt
         return attempt
 
@@ -372,7 +383,14 @@ class Repairs:
             known.add(cure)
         ref = ContainerRef(engine=repair.engine, id="")
         self._unproven[name] = Attempt(
-            number=0, cure=cure, ref=ref, deadline=at, proof=0, failed=repair.failed, id=repair.id
+            number=0,
+            cure=cure,
+            ref=ref,
+            deadline=at,
+            proof=0,
+            failed=repair.failed,
+            id=repair.id,
+            applied=repair.applied,
         )
 
 

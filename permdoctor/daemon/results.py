@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from msgspec.structs import replace
+
 from permdoctor.daemon import bounds, neighbours
 from permdoctor.daemon.checks import Ticket
 from permdoctor.daemon.cures import Patient
@@ -52,7 +54,9 @@ def accepted(desk: Desk, record: Record, ticket: Ticket, event: Checked) -> None
         proof = desk.repairs.judged(
             record.key, record.run, ticket.number, seen, desk.now, event.unknown
         )
-        if proof is not None and not proof.helped:
+        if proof is not None and proof.helped:
+            _say(desk, proof.attempt)
+        elif proof is not None:
             desk.log_of("warning", "repair did not help", record, **_fields(proof.attempt))
     assess(desk, record)
     _next_look(desk, record, ticket, unwatched=unwatched)
@@ -100,11 +104,21 @@ def failed(desk: Desk, record: Record, why: str) -> None:
 def repaired(desk: Desk, event: Repaired) -> None:
     attempt = desk.repairs.done(event, desk.now, desk.checks.latest)
     if attempt is not None:
-        repair_ended(desk, attempt, event.applied)
+        repair_ended(desk, attempt)
 
 
-def repair_ended(desk: Desk, attempt: Attempt, applied: int) -> None:
-    """Whatever came of it, the next check will say whether it helped."""
+def _say(desk: Desk, attempt: Attempt) -> None:
+    """Who was told of the problem is told at its end what was done."""
+    if attempt.said:
+        problem = replace(attempt.cure.problem, host=desk.rules.host)
+        desk.episodes.repaired(problem.fingerprint, attempt.said[: desk.limits.text])
+
+
+def repair_ended(desk: Desk, attempt: Attempt) -> None:
+    """Whatever came of it, the next check will say whether it helped.  One that is under way may
+    see already that it did.
+    """
+    _say(desk, attempt)
     level = "warning" if attempt.failed else "info"
     shown = printable(attempt.failed)
     fields = {"engine": attempt.cure.name[0], "container": attempt.cure.name[1]}
@@ -113,8 +127,9 @@ def repair_ended(desk: Desk, attempt: Attempt, applied: int) -> None:
         "repair failed" if attempt.failed else "repaired",
         **fields,
         **_fields(attempt),
-        applied=str(applied),
+        applied=str(attempt.applied),
         id=printable(attempt.id),
+        undo=f"permdoctor undo {printable(attempt.id)}" if attempt.applied and attempt.id else "",
         why=shown,
     )
     for ref in dict.fromkeys((attempt.ref, *desk.roots.users(attempt.cure.path))):

@@ -133,6 +133,38 @@ def test_once_and_it_helps() -> None:
     assert [t.alert.status for t in story.tells] == [AlertStatus.FIRING, AlertStatus.RESOLVED]
 
 
+UNDO = "repaired by permdoctor: chown-directory, 3 entries; undo: permdoctor undo 3f2a"
+SAYS = [
+    pytest.param(Done(3), [8], UNDO, id="what was done, and how it is undone"),
+    pytest.param(Done(1), [8], UNDO.replace("3 entries", "1 entry"), id="one entry"),
+    pytest.param(Done(0, failed="EPERM"), [8], "", id="nothing was done"),
+    pytest.param(Done(3), [7.5, 8], UNDO, id="seen by a check that was under way"),
+]
+
+
+@pytest.mark.parametrize(("done", "seen", "said"), SAYS)
+def test_the_end_says_so(done: Done, seen: list[float], said: str) -> None:
+    story = story_of()
+    story.play((0, connected("a")), (1, Result("a", broken())))
+    if len(seen) == 1:
+        story.play((6, Result("a", broken())))
+    story.play((7, done), *((at, Result("a")) for at in seen))
+    fired, resolved = (t.alert for t in story.tells)
+    assert resolved.detail == (*fired.detail, *((said,) if said else ()))
+    logged = [dict(log.fields).get("undo") for log in story.logs if "repair" in log.event]
+    assert ("permdoctor undo 3f2a" in logged) is bool(said)
+
+
+def test_the_end_is_of_a_later_day() -> None:
+    """It was there again: whatever ended it then was not that repair."""
+    story = story_of()
+    story.play((0, connected("a")), (1, Result("a", broken())), (6, Done()))
+    story.play((7, Result("a", broken())), (8, Result("a", broken())), (100, change("a")))
+    judged(story)
+    assert story.lines[-2].endswith("-PD101 a")
+    assert not any("repaired by" in line for t in story.tells for line in t.alert.detail)
+
+
 def test_the_worst_first_and_one_at_a_time() -> None:
     story = story_of()
     two = (broken("/one", code="PD201"), broken("/two"))

@@ -26,7 +26,7 @@ def replaced(
     waits = one(
         db,
         "SELECT n, text FROM delivery WHERE alert = ? AND sink = ? AND status = ? AND state = ?"
-        " AND attempts = 0 ORDER BY n DESC",
+        " AND +attempts = 0 ORDER BY n DESC",  # by its alert (+), not among all that waits
         (n, sink, AlertStatus.FIRING, WAITING),
     )
     if waits is None:

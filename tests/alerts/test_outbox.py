@@ -193,6 +193,29 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, data: bytes | None) -> None
     assert (tmp_path / "o.damaged").exists()
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param("UPDATE alert SET text = '{}'", id="no alert"),
+        pytest.param("UPDATE delivery SET text = '[[['", id="no JSON"),
+        pytest.param("UPDATE delivery SET told = 'soon'", id="no time"),
+        pytest.param("UPDATE alert SET text = CAST(x'ff' AS TEXT)", id="no UTF-8"),
+    ],
+)
+def test_values_that_sqlite_does_not_look_at_are_looked_at(tmp_path: Path, damage: str) -> None:
+    file, lines = tmp_path / "o", list[str]()
+    box = outbox(file, Taker())
+    box.tell(alert())
+    box.close(0)
+    with sqlite3.connect(file) as db:
+        db.execute(damage)
+    db.close()
+    box = outbox(file, Taker(), log=lines)
+    assert lines == ["the outbox was damaged: set aside, begun anew"]
+    assert box.firing() == ()
+    box.close(0)
+
+
 def test_a_newer_file_is_left_alone(tmp_path: Path) -> None:
     outbox(tmp_path / "o").close(0)
     with sqlite3.connect(tmp_path / "o") as db:
@@ -291,3 +314,20 @@ def test_a_reload_that_cannot_be_kept(tmp_path: Path) -> None:
         box.close(0)
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def test_what_waits_does_not_make_telling_slower(tmp_path: Path) -> None:
+    """By sqlite's own steps, not by a clock."""
+    box = outbox(tmp_path / "o", Taker(name="a"), Taker(name="b"))
+    steps: list[int] = []
+    box._store._durable.set_progress_handler(lambda: steps.append(1), 10)
+
+    def cost(number: int) -> int:
+        steps.clear()
+        box.tell(alert(number, started=1000.0 + number))
+        box.tell(resolved(alert(number, started=1000.0 + number), 2000.0 + number))
+        return len(steps)
+
+    costs = [cost(number) for number in range(1, 401)]
+    box.close(0)
+    assert sum(costs[-50:]) < 2 * sum(costs[:50])

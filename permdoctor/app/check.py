@@ -14,7 +14,7 @@ from msgspec import Struct, field
 
 from permdoctor import __version__
 from permdoctor.app.collect import Collector, Options
-from permdoctor.app.engines import connected, find_all
+from permdoctor.app.engines import connected, distinct, find_all
 from permdoctor.app.progress import Progress
 from permdoctor.config import Config
 from permdoctor.container.container import Container
@@ -86,7 +86,7 @@ def _jobs(
         for name in request.names:
             yield from _named(collector, engines, name)
         if request.all:
-            for engine in engines:
+            for engine in distinct(engines):
                 yield from _all_of(engine, collector, alone=len(engines) == 1)
 
 

@@ -19,6 +19,7 @@ from permdoctor.config.schema import EXAMPLE_FILE, shipped
 from permdoctor.config.sinks import Command
 from permdoctor.container.needs import clean_path
 from permdoctor.diagnosis.codes import CODES
+from permdoctor.engines.endpoints import find_endpoints
 from permdoctor.errors import CannotCheckError, UsageError
 from permdoctor.kernel.mountinfo import is_beneath
 from permdoctor.kernel.text import printable
@@ -32,6 +33,7 @@ SECRETS = ("secret_file", "routing_key_file", "url_file")
 
 def concerns(config: Config) -> Iterator[str]:
     """What will not work as it is meant, a sentence each.  Looks at names and modes only."""
+    yield from _engines(config)
     yield from _roots(config)
     yield from _unasked(config)
     yield from _secrets(config)
@@ -61,6 +63,18 @@ def init(file: str) -> None:
         ) from None
     except OSError as e:
         raise CannotCheckError(f"cannot write {shown}: {e.strerror}") from e
+
+
+def _engines(config: Config) -> Iterator[str]:
+    try:
+        found = find_endpoints(config.engines.hosts, {}) if config.engines.hosts else ()
+    except UsageError as e:
+        yield f"engines.hosts: {e.message}"
+        return
+    for endpoint in found:
+        for name in endpoint.also:
+            shown = printable(name), printable(endpoint.url)
+            yield f"engines.hosts: {shown[0]} is {shown[1]} once more: the engine is asked once"
 
 
 def _roots(config: Config) -> Iterator[str]:

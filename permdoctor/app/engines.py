@@ -67,6 +67,7 @@ def find_all(engines: Sequence[Engine], name: str) -> tuple[tuple[Engine, Contai
             unknown.append(e)
         except PermdoctorError as e:
             broken.append(e)
+    found = _each_once(found)
     exact = [f for f in found if name.removeprefix("/") in (f[1].name, f[1].id)]
     if found:
         return tuple(exact or found)
@@ -79,3 +80,24 @@ def find_all(engines: Sequence[Engine], name: str) -> tuple[tuple[Engine, Contai
         f"no container is called {printable(name)} on any of {len(unknown)} engines",
         hint=hints[0] if hints else "`docker ps -a` lists them",
     )
+
+
+def distinct(engines: Sequence[Engine]) -> Iterator[Engine]:
+    """Each engine once, whatever several names it has; one that does not answer is itself."""
+    known = set()
+    for engine in engines:
+        try:
+            identity = engine.info.identity if len(engines) > 1 else None
+        except PermdoctorError:
+            identity = None
+        if identity is None or identity not in known:
+            yield engine
+        known.add(identity)
+
+
+def _each_once(found: list[tuple[Engine, Container]]) -> list[tuple[Engine, Container]]:
+    """Two engines that are one know the same container."""
+    each: dict[object, tuple[Engine, Container]] = {}
+    for engine, container in found:
+        each.setdefault(container.engine.identity or container.engine.endpoint, (engine, container))
+    return list(each.values())

@@ -57,6 +57,7 @@ def engine_from_info(
         api_version=api,
         data_root=_path(data_root),
         remapped_root=(int(tail[1]), int(tail[2])) if tail else None,
+        id=text_of(facts.get("ID")),
         rootless=rootless,
         rootless_uid=rootless_uid if rootless else None,
         selinux="name=selinux" in names,

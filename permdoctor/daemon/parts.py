@@ -19,6 +19,7 @@ from permdoctor.config import Config
 from permdoctor.daemon import log
 from permdoctor.daemon.asking import Asking
 from permdoctor.daemon.care import Care
+from permdoctor.daemon.claims import Claims
 from permdoctor.daemon.dispatch import Dispatch
 from permdoctor.daemon.events import Check, Repair, Swept
 from permdoctor.daemon.health import Health
@@ -64,6 +65,7 @@ class Parts:
         self.config, self.notifier, self.nursery = config, notifier, nursery
         self._hosts, self._environ, self._pace = hosts, environ, pace
         self._raw = msgspec.msgpack.encode(config)
+        self._claims = Claims()
         self._sources: dict[str, Source] = {}
         self._endpoints: dict[str, Endpoint] = {}
         self._sessions: dict[str, int] = {}
@@ -77,7 +79,11 @@ class Parts:
 
     def endpoints(self, config: Config) -> tuple[Endpoint, ...]:
         """Raises ``UsageError``."""
-        return find_endpoints(self._hosts or config.engines.hosts, self._environ)
+        found = find_endpoints(self._hosts or config.engines.hosts, self._environ)
+        for each in found:
+            for name in each.also:
+                log.logger().warning("an engine has two names", engine=each.url, also=name)
+        return found
 
     def connect(self, endpoints: tuple[Endpoint, ...]) -> None:
         """Watch these engines and no others."""
@@ -90,10 +96,11 @@ class Parts:
             del self._endpoints[url]
             if url not in wanted:
                 self.list(url)
+        self._claims.expect(tuple(wanted))
         for url, endpoint in wanted.items():
             if url not in self._sources:
                 self._endpoints[url] = endpoint
-                self._sources[url] = Source(endpoint, self.inbox, self._pace)
+                self._sources[url] = Source(endpoint, self.inbox, self._pace, self._claims)
                 self._sources[url].start()
 
     def disconnect(self) -> None:

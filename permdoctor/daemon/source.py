@@ -3,7 +3,8 @@
 Two threads.  The *reader* subscribes, then lists (so nothing falls between), then reads events
 until the stream ends, and begins anew after a pause that grows and is never twice the same.  The
 *keeper* asks the engine for a sign of life, since a stream that is dead is only silent, and lists
-when it is asked to.  Events that the list already knew are dropped by their time.
+when it is asked to.  Events that the list already knew are dropped by their time.  Of an engine
+that is watched at another endpoint already nothing is said (``claims.py``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Final
 from msgspec import Struct
 
 from permdoctor.container.container import State
+from permdoctor.daemon import log
+from permdoctor.daemon.claims import Claims
 from permdoctor.daemon.events import (
     Action,
     Connected,
@@ -63,8 +66,16 @@ class Pace(Struct, frozen=True, kw_only=True):
 class Source:
     """Watches from ``start`` to ``stop``.  ``engine`` is the endpoint's URL."""
 
-    def __init__(self, endpoint: Endpoint, inbox: Inbox, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        inbox: Inbox,
+        pace: Pace | None = None,
+        claims: Claims | None = None,
+    ) -> None:
         self.engine = endpoint.url
+        self._claims = claims or Claims()
+        self._twin = ""
         self._endpoint, self._inbox, self._pace = endpoint, inbox, pace or Pace()
         self._stop = threading.Event()
         self._wishes: queue.SimpleQueue[_Wish] = queue.SimpleQueue()
@@ -108,11 +119,17 @@ class Source:
             begun = time.monotonic()
             try:
                 why = self._session()
+            except _TwinError as e:
+                self._is_twin_of(e.other)
+                continue
             except PermdoctorError as e:
                 why = e.message
             except Exception as e:  # noqa: BLE001 - whatever an engine says, it is tried again
                 why = f"internal error: {type(e).__name__}: {e}"
-            self._up.clear()
+            finally:
+                self._up.clear()
+                self._claims.tried(self.engine)
+                self._claims.leave(self.engine)
             if self._stop.is_set():
                 return
             self._inbox.put(Disconnected(engine=self.engine, why=why))
@@ -121,10 +138,20 @@ class Source:
             self._stop.wait(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
             pause = min(pause * 2, self._pace.most)
 
+    def _is_twin_of(self, other: str) -> None:
+        """It may be another engine, or the only way to that one, some time later."""
+        if self._twin != other:
+            self._twin = other
+            log.logger().warning("an engine has two names", engine=other, also=self.engine)
+        self._stop.wait(self._pace.most)
+
     def _session(self) -> str:
         """One connection from its beginning to its end; why it ended."""
         with contextlib.closing(self._engine()) as engine:
-            _ = engine.info
+            if other := self._claims.claim(engine.info, self.engine):
+                raise _TwinError(other)
+            self._claims.tried(self.engine)
+            self._twin = ""
             stream = EventStream(
                 self._endpoint,
                 engine.api_version,
@@ -251,6 +278,14 @@ class Source:
         stream = self._stream
         if stream is not None:
             stream.close()
+
+
+class _TwinError(Exception):
+    """The same engine is watched at another endpoint."""
+
+    def __init__(self, other: str) -> None:
+        super().__init__(other)
+        self.other = other
 
 
 class _Wish(Struct, frozen=True, kw_only=True):

@@ -8,12 +8,14 @@ remote endpoint is refused here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from permdoctor.errors import UsageError
 from permdoctor.kernel.text import printable
@@ -36,11 +38,14 @@ class TlsFiles(Struct, frozen=True, kw_only=True):
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
-    """``url`` is ``unix:///path`` or ``tcp://host:port``; ``origin`` says who named it."""
+    """``url`` is ``unix:///path`` or ``tcp://host:port``; ``origin`` says who named it.  ``also``
+    are other names that were given for it.
+    """
 
     url: str
     origin: str
     tls: TlsFiles | None = None
+    also: tuple[str, ...] = ()
 
     @property
     def socket_path(self) -> str | None:
@@ -48,15 +53,15 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 
 
 def find_endpoints(hosts: Sequence[str], environ: Mapping[str, str]) -> tuple[Endpoint, ...]:
-    """The endpoints to use: one for each ``--host``, else the one the docker CLI would use.
+    """The endpoints to use: one for each ``--host``, else the one the docker CLI would use.  Of
+    several names of one socket the first counts.
 
     Raises :class:`UsageError` for an address that makes no sense or is not on this machine, and
     for a context that cannot be read.
     """
     if hosts:
         tls = _tls_of(environ)
-        found = [_endpoint(h, "--host", tls) for h in dict.fromkeys(hosts)]
-        return tuple(found)
+        return _once([(h.strip(), _endpoint(h, "--host", tls)) for h in dict.fromkeys(hosts)])
     if host := environ.get("DOCKER_HOST"):
         return (_endpoint(host, "DOCKER_HOST", _tls_of(environ)),)
     config_dir = environ.get("DOCKER_CONFIG") or os.path.join(_home(environ), ".docker")
@@ -67,6 +72,31 @@ def find_endpoints(hosts: Sequence[str], environ: Mapping[str, str]) -> tuple[En
     if name and name != "default":
         return (_context(config_dir, name, origin),)
     return (Endpoint(url=DEFAULT, origin="the default"),)
+
+
+def _once(named: Sequence[tuple[str, Endpoint]]) -> tuple[Endpoint, ...]:
+    """What was named, each once."""
+    found: list[tuple[set[object], Endpoint]] = []
+    for name, endpoint in named:
+        marks = set(_marks(endpoint))
+        at = next((n for n, (known, _) in enumerate(found) if known & marks), None)
+        if at is None:
+            found.append((marks, endpoint))
+            continue
+        known, first = found[at]
+        found[at] = (known | marks, replace(first, also=(*first.also, name)))
+    return tuple(endpoint for _, endpoint in found)
+
+
+def _marks(endpoint: Endpoint) -> Iterator[object]:
+    """What two names of one socket have in common: where symlinks lead, and the socket itself."""
+    yield endpoint.url
+    path = endpoint.socket_path
+    if path is not None:
+        yield os.path.realpath(path)
+        with contextlib.suppress(OSError):
+            status = os.stat(path)
+            yield status.st_dev, status.st_ino
 
 
 def _endpoint(address: str, origin: str, tls: TlsFiles | None) -> Endpoint:

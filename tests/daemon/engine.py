@@ -71,6 +71,7 @@ class StandIn:
         self.path, self.port = path, port
         self.host = f"tcp://127.0.0.1:{port}" if port else f"unix://{path}"
         self.containers: dict[str, Fake] = {}
+        self.id = ""
         self.pause = 0.0
         self.silent = False
         self.asked = self.pings = 0
@@ -193,6 +194,7 @@ class StandIn:
                 "ServerVersion": "20.10",
                 "DockerRootDir": "/nonexistent",
                 "SecurityOptions": [],
+                "ID": self.id,
             }
         with self._lock:
             if path.endswith("/containers/json"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import subprocess
 from hashlib import sha256
 from pathlib import Path
@@ -162,3 +164,27 @@ def test_agrees_with_the_docker_cli(tmp_path: Path) -> None:
     ):
         subprocess.run([docker, "context", *args], env=env, check=True, capture_output=True)
     assert find_endpoints([], env)[0].url == "unix:///cli.sock"
+
+
+def test_each_socket_once(tmp_path: Path) -> None:
+    """Whatever names it has; the first counts.  What is not there is known by where it would be."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "var").symlink_to(tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "run/docker.sock"))
+        os.link(tmp_path / "run/docker.sock", tmp_path / "hard.sock")
+        names = [
+            f"unix://{tmp_path}/run/docker.sock",
+            f"{tmp_path}/run/docker.sock",
+            f"unix://{tmp_path}/var/run/docker.sock",
+            f"unix://{tmp_path}/run/../run/docker.sock",
+            f"unix://{tmp_path}/hard.sock",
+        ]
+        other, absent = f"unix://{tmp_path}/other.sock", f"unix://{tmp_path}/run/none.sock"
+        (tmp_path / "other.sock").touch()
+        found = find_endpoints(
+            [*names, other, absent, f"unix://{tmp_path}/var/run/none.sock"], {"HOME": "/"}
+        )
+    assert [e.url for e in found] == [names[0], other, absent]
+    assert found[0].also == tuple(names[1:])
+    assert [len(e.also) for e in found] == [4, 0, 1]

@@ -104,6 +104,29 @@ def cures(patient: Patient, rules: Iterable[RepairRule]) -> Iterator[tuple[Cure,
                     yield _cure(patient.name, found, remedy, path), rule
 
 
+def not_allowed(patient: Patient, found: Found, rules: Iterable[RepairRule]) -> str:
+    """Why no rule allows to repair this; empty: one does, or none is for this container."""
+    own = [r for r in rules if fnmatchcase(patient.name[1], r.container)]
+    path = place_of(found)
+    if not own or not found.fixable:
+        return ""
+    if patient.opted_out:
+        return f"the container's label {OPT_OUT} forbids it"
+    if path is None:
+        return "there is no path on the host that can be named"
+    there = [r for r in own if r.remedy in found.fixable]
+    if not there:
+        return f"no repair.unasked allows {' or '.join(found.fixable)}"
+    if not any(_allows(r, patient.name[1], r.remedy, path) for r in there):
+        return f"{found.host_path} is in none of the roots of repair.unasked"
+    return ""
+
+
+def shown(window: tuple[int, int]) -> str:
+    """``02:00-05:00``."""
+    return "-".join(f"{m // 60:02}:{m % 60:02}" for m in window)
+
+
 def opens_in(window: tuple[int, int] | None, minute: int, second: float) -> float:
     """Seconds until a maintenance window opens, at that minute of the local day; 0: it is open."""
     if window is None:

@@ -29,13 +29,15 @@ class Quota:
         """When (monotonic) there is room for another one for this name if ``most`` may be in an
         hour, and why not now; in the past, and empty: there is.
         """
+        if most <= 0:
+            return float("inf"), "repair.per_hour is 0"
         every = [at for at, _ in self._within(now)]
         its = [at for at, of in self._begun if of == name]
         share = max(1, most // 2)
         if len(every) >= most:
-            return every[-most] + HOUR, f"the {most} repairs of an hour are used up"
+            return every[-most] + HOUR, f"the {most} an hour (repair.per_hour) are used up"
         if len(its) >= share:
-            return its[-share] + HOUR, f"one container has at most {share} repairs an hour"
+            return its[-share] + HOUR, f"one container has at most {share} of the {most} an hour"
         return now, ""
 
     def _within(self, now: float) -> deque[tuple[float, Name]]:

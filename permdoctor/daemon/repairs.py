@@ -17,7 +17,15 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from permdoctor.alerts.alert import Alert, Problem
-from permdoctor.daemon.cures import Cure, Patient, bytes_of, cures, opens_in
+from permdoctor.daemon.cures import (
+    Cure,
+    Patient,
+    bytes_of,
+    cures,
+    not_allowed,
+    opens_in,
+    shown,
+)
 from permdoctor.daemon.episodes import HOUR, Name
 from permdoctor.daemon.events import (
     ContainerRef,
@@ -38,6 +46,7 @@ from permdoctor.kernel.text import printable
 NOT_HELPED: Final = "PD401"
 FIGHT: Final = "PD402"
 _FAILED: Final = 4096
+_NEVER: Final = float("inf")
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -78,16 +87,22 @@ class Proof(Struct, frozen=True, kw_only=True):
     helped: bool
 
 
+class Obstacle(Struct, frozen=True, kw_only=True):
+    """Why a cure is not tried now, and ``until`` when (monotonic) it is so at least."""
+
+    why: str
+    until: float = _NEVER
+
+
 class Choice(Struct, frozen=True, kw_only=True):
-    """What to do: a repair (``attempt``), or to ask again ``later`` (monotonic) because of what
-    ``why`` says, or to report a fight.
+    """What to do: a repair (``attempt``), or to ask again ``later`` (monotonic), or to report a
+    fight.
     """
 
     repair: Repair | None = None
     attempt: Attempt | None = None
     later: float | None = None
     fight: Fight | None = None
-    why: str = ""
 
 
 class Repairs:
@@ -108,8 +123,9 @@ class Repairs:
         self._fights = Fights()
 
     @property
-    def possible(self) -> bool:
-        return bool(self._rules.repairs) and self._rules.repairs_per_hour > 0
+    def wanted(self) -> bool:
+        """Whether somebody allowed any."""
+        return bool(self._rules.repairs)
 
     @property
     def busy(self) -> bool:
@@ -134,32 +150,62 @@ class Repairs:
         not to be asked while one is under way.
         """
         assert self._under_way is None
-        if not self.possible or patient.name in self._unproven:
+        most = self._rules.repairs_per_hour
+        if most <= 0 or patient.name in self._unproven:
             return Choice()
-        later: list[tuple[float, str]] = []
+        later: list[float] = []
         for cure, rule in cures(patient, self._rules.repairs):
-            if self._in_vain(cure, patient.run, now):
-                continue
-            undone = self._relapses.until(cure, now)
-            if undone is not None:
-                later.append((undone, "somebody undoes it"))
-                continue
-            opens = opens_in(rule.window, self._minute(wall), wall % 60)
-            if opens > 0:
-                later.append((now + opens, "the window is closed"))
-                continue
-            fight = self._fights.over(cure.path)
-            if fight is not None and any(p.name == patient.name for p in fight.parties):
+            obstacle = self._obstacle(cure, rule, patient.run, now, wall)
+            if obstacle is not None:
+                later.append(obstacle.until)
                 continue
             fight = self._fights.would(cure.did(now))
             if fight is not None:
                 return Choice(fight=fight)
-            free, why = self._quota.free(patient.name, self._rules.repairs_per_hour, now)
-            if why:
-                return Choice(later=free, why=why)
+            free, full = self._quota.free(patient.name, most, now)
+            if full:
+                return Choice(later=free)
             return self._begin(patient, cure, rule, now)
-        at, why = min(later, default=(None, ""))
-        return Choice(later=at, why=why)
+        first = min(later, default=_NEVER)
+        return Choice(later=first if first < _NEVER else None)
+
+    def why_not(self, patient: Patient, found: Found, now: float, wall: float) -> str:
+        """Why this is not repaired although it could be and somebody allowed something for this
+        container; empty: nobody did, or it will be in a moment.
+        """
+        no = not_allowed(patient, found, self._rules.repairs)
+        if no:
+            return f"not done: {no}"
+        whys = []
+        for cure, rule in cures(replace(patient, found=(found,)), self._rules.repairs):
+            obstacle = self._obstacle(cure, rule, patient.run, now, wall)
+            if obstacle is None:
+                most = self._rules.repairs_per_hour
+                _, full = self._quota.free(patient.name, most, now)
+                return f"waits: {full}" if full and not self._is_at_work(cure) else ""
+            waits = "waits" if obstacle.until < _NEVER else "not done"
+            whys.append(f"{waits}: {obstacle.why}")
+        return next(iter(whys), "")
+
+    def _is_at_work(self, cure: Cure) -> bool:
+        attempts = (self._under_way, self._unproven.get(cure.name))
+        return any(a is not None and a.cure == cure for a in attempts)
+
+    def _obstacle(
+        self, cure: Cure, rule: RepairRule, run: int, now: float, wall: float
+    ) -> Obstacle | None:
+        if self._in_vain(cure, run, now):
+            return Obstacle(why=f"{cure.remedy} did not help")
+        undone = self._relapses.until(cure, now)
+        if undone is not None:
+            return Obstacle(why="somebody undoes it", until=undone)
+        opens = opens_in(rule.window, self._minute(wall), wall % 60)
+        if rule.window is not None and opens > 0:
+            return Obstacle(why=f"outside {shown(rule.window)}", until=now + opens)
+        fight = self._fights.over(cure.path)
+        if fight is not None and any(p.name == cure.name for p in fight.parties):
+            return Obstacle(why="repairs there undo each other")
+        return None
 
     def _begin(self, patient: Patient, cure: Cure, rule: RepairRule, now: float) -> Choice:
         self._number += 1

@@ -18,6 +18,7 @@ from permdoctor.daemon.roster import Record
 from permdoctor.daemon.state import FindingState
 from permdoctor.kernel.text import printable
 
+_UNSEEN = "waits: the last check did not see it: not everything could be read"
 _UNSEEN_COST = 100.0
 """What is not watched is judged at each sweep if that takes at most a hundredth of a worker."""
 
@@ -151,7 +152,7 @@ def treat(desk: Desk) -> None:
         choice = desk.repairs.choose(_patient(record), desk.now, desk.wall)
         if choice.later is not None:
             desk.checks.want(ref, choice.later, "repair")
-            desk.log_of("debug", "repair waits", record, why=choice.why)
+        _say_why_not(desk, record)
         if choice.repair is not None and choice.attempt is not None:
             desk.out.append(choice.repair)
             desk.log_of("info", "repair begins", record, **_fields(choice.attempt))
@@ -160,6 +161,28 @@ def treat(desk: Desk) -> None:
             desk.log_of("error", "repairs undo each other: stopped", record, path=path)
             reassess(desk, (p.name for p in choice.fight.parties))
             desk.patients[ref] = None
+
+
+def hindered(desk: Desk, record: Record) -> dict[tuple[str, str, str], str]:
+    """Why what could be repaired is not, by finding."""
+    if not desk.repairs.wanted or not desk.roster.owns(record):
+        return {}
+    patient = _patient(record)
+    made = {_which(f): desk.repairs.why_not(patient, f, desk.now, desk.wall) for f in patient.found}
+    unseen = (f.found for f in record.findings if not f.ignored and f.found.fixable)
+    made |= {_which(f): _UNSEEN for f in unseen if _which(f) in record.unseen}
+    return {which: why for which, why in made.items() if why}
+
+
+def _say_why_not(desk: Desk, record: Record) -> None:
+    """Once: not again before it is another reason."""
+    now = hindered(desk, record)
+    for (code, target, path), why in now.items():
+        if record.hindered.get((code, target, path)) != why:
+            desk.log_of(
+                "info", "not repaired", record, code=code, target=target, path=path, why=why
+            )
+    record.hindered = now
 
 
 def assess(desk: Desk, record: Record) -> None:
@@ -184,7 +207,7 @@ def assess(desk: Desk, record: Record) -> None:
     record.findings = tuple(
         _state(desk, record, row.found, row.ignored, told=owns) for row in made.rows
     )
-    if owns and desk.repairs.possible and any(f.fixable for f in record.found):
+    if owns and desk.repairs.wanted and any(f.fixable for f in record.found):
         desk.patients[record.ref] = None
     else:
         desk.patients.pop(record.ref, None)

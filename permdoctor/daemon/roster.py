@@ -23,6 +23,7 @@ class Record(Struct, kw_only=True):
     ``stirs``, ``drifts`` and ``rounds`` count judgements in a row, after an event of the engine,
     after a change of a file and between the runs of a crash loop, that found nothing new.
     ``ended``: it is between two such runs.  ``lived`` is what was found when it last did run.
+    ``hindered`` is why findings are not repaired, as it was last logged.
     ``unseen`` findings are older than the last judgement, which could not see them.
     ``visits`` counts judgements in a row because of somebody else (``neighbours.py``), the last of
     them ``visited`` (monotonic).
@@ -38,6 +39,7 @@ class Record(Struct, kw_only=True):
     ended: bool = False
     found: tuple[Found, ...] = ()
     unknown: tuple[Unknown, ...] = ()
+    hindered: dict[tuple[str, str, str], str] = field(default_factory=dict)
     unseen: frozenset[tuple[str, str, str]] = frozenset()
     partial: int = 0
     lived: tuple[Found, ...] = ()

@@ -164,5 +164,6 @@ def _finding(container: ContainerState, of: FindingState, wall: float) -> doc.Kn
         since=rfc3339(of.since),
         told=of.told,
         ignored=one_line(of.ignored),
+        repair=one_line(of.repair),
         seconds=max(0.0, round(wall - of.since, 3)),
     )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from permdoctor.daemon import results
 from permdoctor.daemon.connections import Connection
 from permdoctor.daemon.desk import Desk
 from permdoctor.daemon.roster import Record
-from permdoctor.daemon.state import ContainerState, EngineState, State
+from permdoctor.daemon.state import ContainerState, EngineState, FindingState, State
 
 
 def snapshot(desk: Desk) -> State:
@@ -37,7 +42,7 @@ def _container(desk: Desk, record: Record) -> ContainerState:
         name=record.name,
         started=record.started,
         labels=record.labels,
-        findings=record.findings,
+        findings=tuple(_findings(desk, record)),
         roots=record.roots,
         judged=record.judged,
         checking=desk.checks.busy(record.ref),
@@ -47,6 +52,14 @@ def _container(desk: Desk, record: Record) -> ContainerState:
         failures=record.failures,
         due=desk.checks.due_at(record.ref),
     )
+
+
+def _findings(desk: Desk, record: Record) -> Iterator[FindingState]:
+    hindered = results.hindered(desk, record)
+    for of in record.findings:
+        problem = of.found.problem
+        why = hindered.get((problem.code, problem.target, of.found.host_path), "")
+        yield replace(of, repair=why) if why and not of.ignored else of
 
 
 def _engine(one: Connection) -> EngineState:

@@ -15,13 +15,15 @@ from permdoctor.daemon.events import ContainerRef, Found
 class FindingState(Struct, frozen=True, kw_only=True):
     """A finding of a running container.  ``since`` is when this instance of the container was
     first found with it, or when the alert began that people have of it (``told``).  ``ignored`` is
-    the reason of the silence that keeps it from being told, empty if there is none.
+    the reason of the silence that keeps it from being told, empty if there is none.  ``repair`` is
+    why it is not repaired although a rule is for this container, empty if there is nothing to say.
     """
 
     found: Found
     since: float
     told: bool = False
     ignored: str = ""
+    repair: str = ""
 
 
 class ContainerState(Struct, frozen=True, kw_only=True):

@@ -200,6 +200,8 @@ def _finding(of: KnownFindingDoc) -> Iterator[Line]:
     count = f", {of.count:,} entries" if of.count > 1 else ""
     when = f"for {_length(of.seconds)}, since {of.since[:19].replace('T', ' ')} UTC"
     yield line(span(f"{when}{told}{count}", Style.DIM), indent=4)
+    if of.repair:
+        yield line(span(f"repair {of.repair}", Style.DIM), indent=4)
     if of.remedies and not of.ignored:
         yield line("-> ", span(of.remedies[0], Style.COMMAND), indent=4, verbatim=True)
 

@@ -101,6 +101,8 @@ class StatusDoc(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag
 class KnownFindingDoc(msgspec.Struct, frozen=True, kw_only=True):
     """``since`` when it is known, for ``seconds`` now; ``told``: people have been alerted.
     ``ignored`` is the reason of the rule by which it is not told, empty if there is none.
+    ``repair`` is why it is not repaired unasked although something is allowed for this container
+    (``waits: ...``, ``not done: ...``); empty if there is nothing to say.
     """
 
     engine: str
@@ -119,6 +121,7 @@ class KnownFindingDoc(msgspec.Struct, frozen=True, kw_only=True):
     told: bool
     ignored: str
     seconds: float = 0.0
+    repair: str = ""
 
 
 class UnjudgedDoc(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,10 +17,14 @@ from permdoctor.daemon.events import (
     Reloaded,
     RepairRule,
     Restored,
+    Seen,
     Silence,
     Tick,
 )
 from permdoctor.daemon.limits import Limits
+from permdoctor.daemon.shown import Facts, Filter, findings
+from permdoctor.render import service as render
+from permdoctor.render.layout import plain
 
 from .story import (
     ENGINE,
@@ -392,6 +396,80 @@ def test_the_window_is_in_local_time() -> None:
     )
     story.play((0, connected("a")), (1, Result("a", broken())))
     assert len(lines_of(story)) == 1
+
+
+# -- why not ----------------------------------------------------------------------------------
+
+OFF = seen("a", labels=(("permdoctor.fix", "off"),))
+WHY_NOT = [
+    pytest.param(rule(window=(120, 300)), "a", 6, "waits: outside 02:00-05:00", id="window"),
+    pytest.param(
+        rule(), OFF, 6, "not done: the container's label permdoctor.fix forbids it", id="label"
+    ),
+    pytest.param(rule(), "a", 0, "waits: repair.per_hour is 0", id="none an hour"),
+    pytest.param(
+        rule(remedy=ACL), "a", 6, "not done: no repair.unasked allows chown-directory", id="remedy"
+    ),
+    pytest.param(
+        rule(roots=("/home",)),
+        "a",
+        6,
+        "not done: /srv/data is in none of the roots of repair.unasked",
+        id="root",
+    ),
+    pytest.param(rule("b"), "a", 6, "", id="nobody allowed anything"),
+    pytest.param(rule(), "a", 6, "", id="it is repaired"),
+]
+
+
+def why_not(story: Story) -> list[str]:
+    (container, *_) = story.reconciler.state().containers
+    return [f.repair for f in container.findings]
+
+
+def logged(story: Story) -> list[str]:
+    return [dict(log.fields)["why"] for log in story.logs if log.event == "not repaired"]
+
+
+@pytest.mark.parametrize(("allowed", "container", "per_hour", "why"), WHY_NOT)
+def test_why_not(allowed: RepairRule, container: str | Seen, per_hour: int, why: str) -> None:
+    """In the findings, and once in the log."""
+    story = story_of(allowed, repairs_per_hour=per_hour)
+    story.play((0, connected(container)), (1, Result("a", broken())), (6, Result("a", broken())))
+    assert why_not(story) == [why]
+    assert logged(story) == ([why] if why else [])
+
+
+def test_why_not_is_shown_to_who_asks() -> None:
+    story = story_of(rule(window=(120, 300)))
+    story.play((0, connected("a")), (1, Result("a", broken())))
+    facts = Facts(host="h", started=EPOCH)
+    document = findings(story.reconciler.state(), Filter(), facts, EPOCH)
+    assert document.findings[0].repair == "waits: outside 02:00-05:00"
+    assert "    repair waits: outside 02:00-05:00" in plain(render.findings(document)).splitlines()
+
+
+def test_why_not_when_it_was_in_vain() -> None:
+    story = story_of()
+    story.play((0, connected("a")), (1, Result("a", broken())), (2, Done()))
+    story.play((3, Result("a", broken())))
+    assert why_not(story) == ["not done: chown-directory did not help", ""]
+    assert logged(story) == ["not done: chown-directory did not help"]
+
+
+def test_why_not_in_a_fight() -> None:
+    story = story_of()
+    fight(story, ("a", A), ("b", B), ("a", A))
+    assert why_not(story)[0] == "not done: repairs there undo each other"
+    assert logged(story)[-1] == "not done: repairs there undo each other"
+
+
+def test_why_not_by_the_cap() -> None:
+    story = story_of(repairs_per_hour=1)
+    story.play((0, connected("b", "a")), (1, Result("a", broken())), (2, Done()), (3, Result("a")))
+    story.play((4, Result("b", broken("/b"))))
+    assert why_not(story) == ["waits: the 1 an hour (repair.per_hour) are used up"]
+    assert logged(story) == why_not(story)
 
 
 # -- fights -----------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ REPOSITORY = readme.README.parent
 QUICKLY = {**os.environ, "PIP_NO_COMPILE": "1"}
 """What is started only once need not be compiled whole."""
 
+pytestmark = pytest.mark.timeout(900)  # a registry far away
+
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:

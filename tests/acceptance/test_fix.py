@@ -391,10 +391,8 @@ def test_who_cannot_be_paused_is_not_repaired(
     assert metadata(writer.source / "d0") == before
 
 
-def test_who_was_paused_before_stays_so(
-    writer: Writer, run: Run, dockerd: Engine, folder: Path
-) -> None:
-    dockerd.docker("pause", writer.box.id)
+def test_who_was_paused_before_stays_so(writer: Writer, run: Run, folder: Path) -> None:
+    writer.box.pause()
     done = run(*to(writer))
     assert (done.status, "resumed" in done.out) == (0, False)
     assert writer.paused
@@ -403,10 +401,10 @@ def test_who_was_paused_before_stays_so(
 
 
 def test_who_stands_still_for_another_repair_is_waited_for(
-    writer: Writer, run: Run, dockerd: Engine, folder: Path
+    writer: Writer, run: Run, folder: Path
 ) -> None:
     """Else the other would resume it in the middle of this one."""
-    dockerd.docker("pause", writer.box.id)
+    writer.box.pause()
     before = metadata(writer.source / "d0")
     about = About(kind="repair", host="", started=0.0, roots=())
     with Store(str(folder / "state")).begin(about) as other:
@@ -423,7 +421,7 @@ def test_who_is_paused_by_somebody_else_meanwhile_stays_so(
 ) -> None:
     users = users_of((client(dockerd),), (os.fsencode(writer.source),))
     assert [u.must_pause for u in users] == [True]
-    dockerd.docker("pause", writer.box.id)
+    writer.box.pause()
     about = About(kind="repair", host="", started=0.0, roots=())
     with Store(str(folder / "state")).begin(about) as journal:
         while_paused(journal, users, Standstill(), lambda: None)
@@ -461,7 +459,7 @@ def test_who_uses_a_tree_whatever_it_is_called(lab: Lab, dockerd: Engine, boxes:
 def test_an_undo_reaches_what_is_written_all_the_time(writer: Writer, run: Run) -> None:
     """While it is planned the log is never at rest; when everybody stands still it is."""
     os.chown(writer.source / "log", 0, 0)
-    writer.box.engine.docker("pause", writer.box.id)
+    writer.box.pause()
     assert run(*to(writer)).status == 0
     writer.box.engine.docker("unpause", writer.box.id)
     assert (writer.source / "log").stat().st_uid == 1001

@@ -89,6 +89,17 @@ class Box:
     def wait(self) -> int:
         return int(self.engine.docker("wait", self.id))
 
+    def pause(self) -> None:
+        """Also where it forks all the time: cgroup v1's freezer gives up on a busy machine."""
+        for left in reversed(range(10)):
+            try:
+                self.engine.docker("pause", self.id)
+            except DockerError as e:
+                if not left or "unable to freeze" not in str(e):
+                    raise
+            else:
+                return
+
     def rm(self) -> None:
         self.engine.docker_process("rm", "-f", "-v", self.id)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import signal
 import socket
@@ -13,6 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+
+from tests.daemon.asking import ask
 
 T = TypeVar("T")
 
@@ -106,18 +106,10 @@ class Service:
         return found and found[1]
 
     def _get(self, path: str) -> tuple[int, Any] | None:
-        connection = http.client.HTTPConnection("localhost", timeout=10)
-        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.sock.settimeout(10)
         try:
-            connection.sock.connect(str(self.base / "status.sock"))
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
+            return ask(self.base / "status.sock", path)[:2]
         except OSError:
             return None
-        finally:
-            connection.close()
 
     def findings(self) -> set[tuple[str, str]]:
         """(container, code) of everything that is found and more than worth knowing."""

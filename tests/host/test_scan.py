@@ -608,7 +608,7 @@ def test_a_helper_that_dies_is_told(tmpfs: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_helper_that_hangs_is_given_up(tmpfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(tmpfs, [b"%d" % i for i in range(30_000)])
+    fill(tmpfs, [b"%d" % i for i in range(3 * sharing.ALONE)])
     monkeypatch.setattr(sharing, "_serve", lambda *_: signal.pause())
     tree = scanned(tmpfs, Budget(seconds=2.0), workers=2)
     assert tree.coverage.stopped == "stopped: the second worker does not answer"

@@ -573,7 +573,7 @@ def test_a_mount_that_never_answers_inside_the_tree_is_not_touched(scene: Scene)
             done = scene.repair(limits=IMPATIENT)
     except MissingError as e:
         pytest.skip(str(e))
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 15
     assert done.outcome is not None
     assert done.outcome.complete
     (tree,) = done.summary.trees
@@ -597,7 +597,7 @@ def test_a_root_that_never_answers_is_given_up(lab: Lab, monkeypatch: pytest.Mon
             run.end(leave=True, seconds=20).get()
     except MissingError as e:
         pytest.skip(str(e))
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 15
     assert failed.value.exit_status == 3
     assert str(dead) in failed.value.message
 

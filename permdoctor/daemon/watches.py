@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 import threading
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from watchdog.observers.inotify_c import (
@@ -36,6 +37,7 @@ _FILE: Final = Mask(
     | InotifyConstants.IN_MASK_ADD
 )
 _TREE: Final = Mask((_FILE & ~InotifyConstants.IN_CLOSE_WRITE) | InotifyConstants.IN_EXCL_UNLINK)
+NO_ROOM: Final = "service.watch_max is reached"
 _FULL: Final = (errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _ABSENT: Final = (errno.ENOENT, errno.ENOTDIR)
 
@@ -58,16 +60,43 @@ class Watcher(Protocol):
 
 
 class Room:
-    """How many watches there may be, and are.  Two threads count."""
+    """How many watches there may be, and are.  Two threads count.
+
+    Files and roots come first, and what is left is shared by the roots for the directories in them:
+    one may have more than its share only until another needs its own.
+    """
 
     def __init__(self) -> None:
         self.most = 0
         self.taken = 0
+        self.roots: dict[Root, None] = {}
         self._lock = threading.Lock()
+
+    @property
+    def share(self) -> int:
+        """Directories in each root."""
+        below = sum(r.below for r in self.roots)
+        return max(0, self.most - self.taken + below) // max(1, len(self.roots))
+
+    @property
+    def is_full(self) -> bool:
+        return self.taken >= self.most
 
     def count(self, more: int) -> None:
         with self._lock:
             self.taken += more
+
+    def make(self, below: int | None) -> bool:
+        """Whether there is room for one more, or can be made: for a directory in a root that has so
+        many; ``None``: for a root itself, or a file.
+        """
+        if not self.is_full:
+            return True
+        least = 0 if below is None else self.share
+        if below is not None and below >= least:
+            return False
+        largest = max(self.roots, key=lambda r: r.below, default=None)
+        return largest is not None and largest.below > least and largest.give_up_one()
 
 
 class NewDirectory:
@@ -90,11 +119,11 @@ class Watched:
         self.why = ""
         """Why not all of it is watched; empty: it is."""
 
-    def _watch(self, path: bytes, mask: Mask) -> WatchDescriptor | None:
-        """``None``: it is not there, or not to be watched (``why``)."""
+    def _watch(self, path: bytes, mask: Mask, below: int | None = None) -> WatchDescriptor | None:
+        """``None``: it is not there, or not to be watched (``why``).  ``below`` as in ``Room``."""
         watcher = self._watcher
-        if watcher.room.taken >= watcher.room.most:
-            self.why = "service.watch_max is reached"
+        if not watcher.room.make(below):
+            self.why = NO_ROOM
             return None
         try:
             wd = watcher.inotify.add_callback(path, mask, self, CallbackId(id(self)))
@@ -127,6 +156,15 @@ class Watched:
         self._watcher.room.count(-len(wds))
         self._watcher.inotify.remove_callbacks([(wd, CallbackId(id(self))) for wd in wds])
 
+    def _forget(self, wd: WatchDescriptor) -> bool:
+        """Both threads may be about to."""
+        try:
+            self._wds.remove(wd)
+        except KeyError:
+            return False
+        self._watcher.room.count(-1)
+        return True
+
     def stir(self) -> None:
         """However much happens until it is told, it is one thing."""
         if not self._stirred:
@@ -138,9 +176,7 @@ class Watched:
         self._stirred = False
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:
-        if wd in self._wds:
-            self._wds.discard(wd)
-            self._watcher.room.count(-1)
+        if self._forget(wd):
             self.stir()
 
     def on_queue_overflow(self) -> None:
@@ -165,33 +201,71 @@ class Root(Watched):
         self.gone = False
         self._top: WatchDescriptor | None = None
         self._identity = (0, 0)
+        self._deep = False
+        watcher.room.roots[self] = None
         try:
             with watcher.host.open(path) as fd:
-                self._begin(fd)
+                status = os.fstat(fd)
+                self._identity = status.st_dev, status.st_ino
+                self._top = self._watch(way_to(fd), _TREE)
+                self._deep = stat.S_ISDIR(status.st_mode)
         except OSError as e:
             self._failed(e)
         self.gone = self._top is None and not self.why
 
-    def _begin(self, fd: int) -> None:
-        status = os.fstat(fd)
-        self._identity = status.st_dev, status.st_ino
-        self._top = self._watch(way_to(fd), _TREE)
-        if self._top is None or not stat.S_ISDIR(status.st_mode):
-            return
+    def fill(self) -> None:
+        """The directories in it, too."""
+        if self._top is not None and self._deep:
+            self._open(self._add_all)
+
+    def add(self, name: bytes) -> None:
+        """A directory that appeared in it, if it is still the same."""
+        if not self.is_short:
+            self._open(lambda fd: self._add(fd, name))
+
+    def _open(self, do: Callable[[int], None]) -> None:
+        """With what has its name now, if that is what is watched."""
+        try:
+            with self._watcher.host.open(self.path) as fd:
+                status = os.fstat(fd)
+                if (status.st_dev, status.st_ino) == self._identity:
+                    do(fd)
+        except OSError as e:
+            self._failed(e)
+
+    def _add_all(self, fd: int) -> None:
         for name in directories(fd):
             self._add(fd, name)
             if self.why:
                 return
 
-    def add(self, name: bytes) -> None:
-        """A directory that appeared in it, if it is still the same."""
-        try:
-            with self._watcher.host.open(self.path) as fd:
-                status = os.fstat(fd)
-                if (status.st_dev, status.st_ino) == self._identity:
-                    self._add(fd, name)
-        except OSError as e:
-            self._failed(e)
+    @property
+    def below(self) -> int:
+        """How many directories in it are watched."""
+        return len(self._wds) - (self._top in self._wds)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it has no room for more directories, and will have none if it asks again."""
+        room = self._watcher.room
+        return (
+            self.why == NO_ROOM
+            and self._top is not None
+            and (room.is_full and self.below >= room.share)
+        )
+
+    def give_up_one(self) -> bool:
+        """One of its directories is not watched any more: somebody else needs the room."""
+        wd = next((w for w in tuple(self._wds) if w != self._top), None)
+        if wd is None or not self._forget(wd):
+            return False
+        self.why = NO_ROOM
+        self._watcher.inotify.remove_callbacks([(wd, CallbackId(id(self)))])
+        return True
+
+    def end(self) -> None:
+        self._watcher.room.roots.pop(self, None)
+        super().end()
 
     def _add(self, fd: int, name: bytes) -> None:
         """What is no directory (any more), or another filesystem's, is passed over."""
@@ -202,7 +276,7 @@ class Root(Watched):
                 self._failed(e)
             return
         try:
-            self._watch(way_to(below), _TREE)
+            self._watch(way_to(below), _TREE, self.below)
         finally:
             os.close(below)
 

@@ -193,9 +193,12 @@ class _Watcher:
         for file in files:
             if file not in self._files:
                 self._files[file] = File(self, *file)
-        for path in wanted.roots:
-            if path not in self._roots or self._roots[path].why:
-                self._look_at(path)
+        known = self._roots
+        again = [p for p in wanted.roots if p not in known or self._may_have_more(known[p])]
+        for path in again:
+            self._look_at(path)
+        for path in again:
+            self._fill(path)
         self._done()
 
     def _look_again(self) -> None:
@@ -203,6 +206,7 @@ class _Watcher:
         self._again, self._delay = None, min(2 * self._delay, _LATE)
         for path in [p for p, root in self._roots.items() if root.gone]:
             self._look_at(path)
+            self._fill(path)
             if not self._roots[path].gone:
                 self._delay = _SOON
                 self._say(Noticed(changed=path))
@@ -213,6 +217,13 @@ class _Watcher:
         if path in self._roots:
             self._roots.pop(path).end()
         self._roots[path] = Root(self, path)
+
+    def _fill(self, path: bytes) -> None:
+        self._say(Noticed(about=path))
+        self._roots[path].fill()
+
+    def _may_have_more(self, root: Root) -> bool:
+        return bool(root.why) and not root.is_short
 
     def _done(self) -> None:
         whys = [w.why for w in (*self._roots.values(), *self._files.values()) if w.why]

@@ -41,15 +41,22 @@ class Watching:
         self.channel: Channel[Noticed] = Channel(sock, Noticed)
         self.heard: list[Noticed] = []
 
-    def want(self, *roots: Path, files: tuple[Path, ...] = (), within: Path | None = None) -> None:
+    def want(
+        self,
+        *roots: Path,
+        files: tuple[Path, ...] = (),
+        within: Path | None = None,
+        most: int = 4096,
+    ) -> Noticed:
         """All of it is looked at when this returns."""
         wanted = Wanted(
             roots=tuple(map(os.fsencode, roots)),
             files=tuple(map(os.fsencode, files)),
             directories=() if within is None else ((os.fsencode(within), b".toml"),),
+            most=most,
         )
         self.channel.send(wanted, 5)
-        self.until(lambda n: n.done)
+        return self.until(lambda n: n.done)
 
     def until(self, what: Callable[[Noticed], bool], seconds: float = 10.0) -> Noticed:
         end = time.monotonic() + seconds
@@ -113,6 +120,48 @@ def test_what_is_dropped_into_a_tree(watch: Watching, tree: Path) -> None:
         assert watch.quiet()
     (tree / "new/x").touch()  # a directory that came later
     assert watch.notices(tree)
+
+
+def with_directories(root: Path, count: int) -> Path:
+    for n in range(count):
+        (root / f"{n:02}").mkdir(parents=True)
+    return root
+
+
+def test_one_takes_all_there_is_until_another_comes(watch: Watching, tmp_path: Path) -> None:
+    """Its root is watched, and as many directories as are its share."""
+    greedy, other = with_directories(tmp_path / "a", 30), with_directories(tmp_path / "b", 3)
+    assert watch.want(greedy, most=20).watched == 20
+    done = watch.want(greedy, other, most=20)
+    assert (done.watched, done.dark) == (20, (os.fsencode(greedy),))
+    assert done.why == "service.watch_max is reached"
+    for n in range(3):
+        (other / f"{n:02}/new").touch()
+        assert watch.notices(other)
+    (greedy / "new").touch()
+    assert watch.notices(greedy)
+    (other / "later").mkdir()
+    assert watch.notices(other)
+    time.sleep(0.1)
+    assert watch.quiet()
+    (other / "later/new").touch()
+    assert watch.notices(other)
+
+
+def test_every_root_comes_before_any_directory(watch: Watching, tmp_path: Path) -> None:
+    roots = [with_directories(tmp_path / str(n), 30) for n in range(5)]
+    watch.want(roots[0], most=5)
+    done = watch.want(*roots, most=5)
+    assert (done.watched, done.left_out) == (5, 5)
+    for root in roots:
+        (root / "new").touch()
+        assert watch.notices(root)
+
+
+def test_there_is_room_again(watch: Watching, tmp_path: Path) -> None:
+    a, b = (with_directories(tmp_path / name, 8) for name in "ab")
+    assert watch.want(a, b, most=12).dark == (os.fsencode(a), os.fsencode(b))
+    assert watch.want(a, most=12).dark == ()
 
 
 def test_a_tree_that_is_made_again(watch: Watching, tree: Path) -> None:

@@ -31,6 +31,9 @@ MAX_HEAD: Final = 64 << 10
 MAX_BODY: Final = 4 << 10
 """How much is read of an answer's head, and of what an error has to say."""
 
+MAX_HOST: Final = 253
+"""RFC 1035, as text; and what Python makes of a name takes its time."""
+
 _EXCERPT: Final = 200
 _SEGMENT: Final = 8
 """Characters of a path's segment that may be a key; shorter ones are words."""
@@ -97,11 +100,11 @@ def parse_url(text: str, what: str) -> Url:
     """Raises ``UsageError``, which does not repeat the URL: it may hold a secret."""
     try:
         parts = urlsplit(text)
-        host = (parts.hostname or "").encode("idna").decode("ascii")
+        host = (parts.hostname or "")[: MAX_HOST + 1].encode("idna").decode("ascii")
         port = parts.port
     except ValueError:
         host, port = "", None
-    if not host or parts.scheme not in ("http", "https") or parts.username is not None:
+    if not 0 < len(host) <= MAX_HOST or parts.scheme not in ("http", "https") or parts.username is not None:
         raise UsageError(f"{what}: not an http or https URL without a user in it")
     secure = parts.scheme == "https"
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -16,7 +16,7 @@ from tests.fuzz.mutate import bytes_of, json_of
 from tests.fuzz.run import Failure, Target, simple
 from tests.fuzz.targets import TARGETS
 
-INPUTS, SECONDS = 200, 0.4
+INPUTS, SECONDS = 120, 0.3
 FRESH = random.SystemRandom().getrandbits(32)
 ENOUGH = 2500
 """Inputs in which a missing guard is noticed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,9 @@ from pathlib import Path
 import pytest
 
 from permdoctor.daemon.channel import Channel, Closed
+from permdoctor.daemon.events import Watched
+from permdoctor.daemon.nursery import WATCHER, Nursery
+from permdoctor.daemon.watch import Watch
 from permdoctor.daemon.watching import Noticed, Wanted, watching
 from tests.lab.needs import MissingError, need_root, need_tools
 
@@ -23,6 +27,9 @@ mount -t tmpfs tmpfs {hidden}
 exec {python} -c '
 import socket
 from permdoctor.daemon.channel import Closed
+from permdoctor.daemon.events import Watched
+from permdoctor.daemon.nursery import WATCHER, Nursery
+from permdoctor.daemon.watch import Watch
 from permdoctor.daemon.watching import watching
 from permdoctor.host import machine
 machine.FIRST = {first}
@@ -293,3 +300,29 @@ def test_files_that_come_and_go(watch: Watching, tmp_path: Path) -> None:
     watch.quiet()
     (within / "b.toml").touch()
     assert watch.notices(within)
+
+
+def test_it_dies_while_the_loop_is_busy(tree: Path) -> None:
+    """Its end and another event are served in the same round: what comes second finds it gone."""
+
+    def dies(sock: socket.socket) -> None:
+        sock.recv(1)
+
+    nursery = Nursery({WATCHER: lambda: dies})
+    watch = Watch(nursery, 9, lambda *_: None, lambda *_: None, lambda _: None)
+    try:
+        watch.want((os.fsencode(tree),))
+        assert watch._channel is not None
+        select.select([watch._channel.fileno()], [], [], 10)
+        for _ in range(9):
+            watch.want((os.fsencode(tree),))
+            if watch._channel is None:
+                break
+        assert watch._channel is None
+        assert watch.answered() == []
+        assert next(e.dark for e in watch.advance(0) if isinstance(e, Watched)) == (
+            os.fsencode(tree),
+        )
+    finally:
+        watch.close()
+        nursery.close()

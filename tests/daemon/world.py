@@ -40,6 +40,7 @@ from permdoctor.daemon.events import (
     Swept,
     Tell,
     Tick,
+    Unknown,
     Watch,
     Watched,
 )
@@ -51,6 +52,9 @@ EPOCH = 1_700_000_000.0
 STEPS = 60
 PREDICTABLE = ("PD101", "PD201")
 """What a container's configuration tells as well."""
+
+UNSEEN = ("PD111", "PD201", "PD204")
+"""What lies below a root, of which a check may say nothing."""
 
 SILENCE = Silence(reason="known", code="PD111", container="n1")
 SEVERITY = {
@@ -75,6 +79,7 @@ class Box:
     count: int = 1
     bad: bool = False
     fails: str = ""
+    dim: bool = False
     hangs: bool = False
     restarting: bool = False
 
@@ -265,6 +270,8 @@ class History:
         self.peace = True
         for box in self.truth.boxes.values():
             box.fails, box.hangs = "", False
+            if box.dim:
+                box.dim, self.unheard = False, True
             if box.restarting:
                 self.run_again(box)
         self.queue = [e for e in self.queue if e[2].__name__ != "news"]
@@ -356,15 +363,20 @@ class History:
         predicted = box.restarting or ref in self.truth.exited
         if box.fails:
             return Checked(number=number, ref=ref, failed=box.fails)
+        unseen = (
+            frozenset(self.words.sample(UNSEEN, 1)) if box.dim and not self.peace else frozenset()
+        )
+        partial = self.words.random() < 0.5
         return Checked(
             number=number,
             ref=ref,
             started=box.started if self.check_says_when else "",
             found=tuple(
                 found(code, box)
-                for code in sorted(box.problems)
+                for code in sorted(box.problems - unseen)
                 if not predicted or code in PREDICTABLE
             ),
+            unknown=(Unknown(target="/data", codes=unseen, partial=partial),) if unseen else (),
             predicted=predicted,
             roots=(box.root,),
         )
@@ -535,6 +547,7 @@ class History:
         box = self.any_box()
         if box is not None:
             box.fails = self.random.choice(("", "", "no /proc"))
+            box.dim = self.words.random() < 0.3
             box.hangs = self.random.random() < 0.3
 
     def drop_stream(self) -> None:

@@ -277,7 +277,8 @@ def _stirred(desk: Desk, record: Record) -> None:
     _rested(desk, record)
     most = max(desk.rules.debounce, desk.rules.check_again / 6)
     delay = min(desk.rules.debounce * 2 ** min(record.stirs, 16), most)
-    _look_again(desk, record, delay, "stirred")
+    rest = record.looked + min(_COST * record.seconds, _DRIFT_MOST) - desk.now
+    _look_again(desk, record, max(delay, rest), "stirred")
 
 
 def _rested(desk: Desk, record: Record) -> None:

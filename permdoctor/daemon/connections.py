@@ -10,6 +10,8 @@ from msgspec import Struct
 from permdoctor.daemon.events import List
 
 _REASONS: Final = 8
+_PAUSE: Final = 10.0
+"""Seconds, at least, between two lists that lost events make necessary."""
 
 
 class Connection(Struct, kw_only=True):
@@ -17,6 +19,10 @@ class Connection(Struct, kw_only=True):
     or ``overdue`` (monotonic) is reached.  ``next_list`` is ``None`` while it is not connected.
     ``away`` is when it was last heard of (monotonic), ``left_out`` how many of its containers are
     beyond the limit.  ``said`` are the reasons of this absence that the log has.
+
+    ``lost``: events were since the last list was asked for; ``amends``: that list is because of
+    events that were lost before.  ``asked_at`` and ``amended`` are when one was asked for and when
+    one came (monotonic).
     """
 
     engine: str
@@ -30,6 +36,10 @@ class Connection(Struct, kw_only=True):
     next_list: float | None = None
     left_out: int = 0
     said: frozenset[str] = frozenset()
+    lost: bool = False
+    amends: bool = False
+    asked_at: float = float("-inf")
+    amended: float = float("-inf")
 
 
 class Connections:
@@ -60,14 +70,16 @@ class Connections:
             known = self._all[engine] = Connection(engine=engine, since=wall, away=now)
         return known
 
-    def up(self, one: Connection, now: float, wall: float, sweep: float) -> None:
-        """It has given a full list."""
+    def up(self, one: Connection, now: float, wall: float, sweep: float) -> bool:
+        """It has given a full list.  Whether that was asked for because events were lost."""
         if not one.connected:
             one.connected, one.why, one.since = True, "", wall
             one.said = frozenset()
         one.swept = wall
         one.asked = one.overdue = None
-        one.next_list = now + sweep
+        amends, one.amends = one.amends, False
+        self._next(one, now, sweep)
+        return amends
 
     def down(self, one: Connection, why: str, now: float, wall: float) -> bool:
         """Whether the log should say so: each reason once until it is back.  It is tried again and
@@ -80,7 +92,18 @@ class Connections:
             one.connected, one.since, one.away = False, wall, now
         one.why = why
         one.asked = one.overdue = one.next_list = None
+        one.lost = one.amends = False
         return news
+
+    def drop(self, engine: str) -> None:
+        """It is not known any more."""
+        self._all.pop(engine, None)
+
+    def missed(self, one: Connection, now: float) -> None:
+        """Events were lost: list it, but not all the time."""
+        one.lost = True
+        if one.asked is None:
+            self.again(one, max(now, one.asked_at + _PAUSE))
 
     def again(self, one: Connection, at: float) -> None:
         """List it before the next sweep."""
@@ -92,13 +115,16 @@ class Connections:
         for one in self:
             if one.overdue is not None and one.overdue <= now:
                 one.asked = one.overdue = None
-                one.next_list = now + sweep
+                one.lost = one.lost or one.amends
+                one.amends = False
+                self._next(one, now, sweep)
                 yield one
 
     def lists(self, now: float, count: int) -> Iterator[List]:
         for one in self:
             if one.asked is None and one.next_list is not None and one.next_list <= now:
                 one.asked, one.overdue = count, now + self._seconds
+                one.amends, one.lost, one.asked_at = one.lost, False, now
                 yield List(engine=one.engine)
 
     def forgotten(self, now: float) -> Iterator[Connection]:
@@ -107,6 +133,11 @@ class Connections:
             if not one.connected and now - one.away >= self._forget:
                 del self._all[one.engine]
                 yield one
+
+    def _next(self, one: Connection, now: float, sweep: float) -> None:
+        one.next_list = now + sweep
+        if one.lost:
+            self.again(one, max(now, one.asked_at + _PAUSE))
 
     def due(self) -> float | None:
         return min((t for one in self._all.values() for t in self._times(one)), default=None)

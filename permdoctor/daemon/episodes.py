@@ -137,11 +137,13 @@ class Episodes:
             present = replace(known.present, detail=(*known.present.detail, said))
             self._firing[fingerprint] = replace(known, present=present)
 
-    def over(self, name: Name, now: float, wall: float) -> list[Tell]:
-        """Nobody of that name is there any more, and has not been for long enough."""
+    def over(self, name: Name, now: float, wall: float, why: str = "") -> list[Tell]:
+        """Nobody of that name is there any more, and has not been for long enough; or it is not
+        known, and ``why``.
+        """
         out: list[Tell] = []
         for fingerprint in tuple(self._of.get(name, ())):
-            out += self._end(fingerprint, now, wall)
+            out += self._end(fingerprint, now, wall, why)
         return out
 
     def advance(self, now: float, wall: float) -> list[Tell]:

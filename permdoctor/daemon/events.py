@@ -40,7 +40,7 @@ class Found(Struct, frozen=True, kw_only=True):
     """A finding in the words of an alert: everything that has to be told of it.
 
     ``who`` is refused something, by ids; empty: nobody in particular.  ``fixable`` are the names of
-    the remedies that permdoctor can do itself.
+    the remedies that permdoctor can do itself, ``host_path`` where the problem is on the host.
     """
 
     problem: Problem
@@ -72,10 +72,22 @@ class Disconnected(Struct, frozen=True, kw_only=True):
 
 
 class Swept(Struct, frozen=True, kw_only=True):
-    """The periodic full list; the same meaning as ``Connected``."""
+    """A full list while the engine is connected: the answer to ``List``."""
 
     engine: str
     containers: tuple[Seen, ...]
+
+
+class Lost(Struct, frozen=True, kw_only=True):
+    """Some of an engine's events were not heard."""
+
+    engine: str
+
+
+class Left(Struct, frozen=True, kw_only=True):
+    """An engine is not watched any more, and nothing more is said of it."""
+
+    engine: str
 
 
 class Action(StrEnum):
@@ -210,8 +222,8 @@ class Reloaded(Struct, frozen=True, kw_only=True):
 
 
 Event = (
-    Connected | Disconnected | Swept | Happened | Changed | Watched | MapsChanged | Checked
-    | Repaired | Tick | Restored | Reloaded
+    Connected | Disconnected | Swept | Lost | Left | Happened | Changed | Watched | MapsChanged
+    | Checked | Repaired | Tick | Restored | Reloaded
 )  # fmt: skip
 
 

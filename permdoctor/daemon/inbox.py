@@ -1,7 +1,7 @@
 """Where everything that happens comes in, from any thread, for the one loop that takes it out.
 
 Bounded by what it may leave out: events of an engine that find no room are dropped, all together,
-and its source is told to list everything again and to say so.  Paths that changed are a set, for
+and that they were is said.  Paths that changed are a set, for
 how often matters to nobody.  What comes back of our own work always finds room: there is never more
 of it than was begun.
 """
@@ -28,8 +28,8 @@ class Inbox:
         self._events: deque[Event] = deque()
         self._offered = 0
         self._paths: dict[bytes, None] = {}
-        self._lost: set[str] = set()
-        self.dropped = 0
+        self._dropped: set[str] = set()
+        self._missed: set[str] = set()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def fileno(self) -> int:
@@ -45,15 +45,20 @@ class Inbox:
         self.wake()
 
     def offer(self, event: Happened) -> None:
-        """An engine's event: where there is no room, it and all that follow are a list."""
+        """An engine's event: where there is no room, it and all that follow are left out."""
         engine = event.container.ref.engine
         with self._lock:
-            if engine in self._lost or self._offered >= self.size:
-                self._lost.add(engine)
-                self.dropped += 1
+            if engine in self._dropped or self._offered >= self.size:
+                self._dropped.add(engine)
                 return
             self._offered += 1
             self._events.append(event)
+        self.wake()
+
+    def lose(self, engine: str) -> None:
+        """An event that could not be read, or means everything."""
+        with self._lock:
+            self._missed.add(engine)
         self.wake()
 
     def changed(self, path: bytes) -> None:
@@ -80,14 +85,13 @@ class Inbox:
         return [*taken, *(Changed(path=p) for p in paths)]
 
     def lost(self) -> frozenset[str]:
-        """Engines of which events were dropped, once the queue has room again; they are to be
-        listed.
-        """
+        """Engines of which events are missing; of those that found no room, once there is some."""
         with self._lock:
-            if self._offered > self.size // 2:
-                return frozenset()
-            lost, self._lost = frozenset(self._lost), set()
-        return lost
+            lost, self._missed = self._missed, set()
+            if self._offered <= self.size // 2:
+                lost |= self._dropped
+                self._dropped = set()
+        return frozenset(lost)
 
     def wake(self) -> None:
         with contextlib.suppress(BlockingIOError, OSError):

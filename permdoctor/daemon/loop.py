@@ -25,9 +25,9 @@ from permdoctor.daemon.events import (
     Event,
     List,
     Log,
+    Lost,
     Repair,
     Repaired,
-    Swept,
     Tell,
     Tick,
     Watch,
@@ -101,9 +101,7 @@ class Loop:
             self.take([Tick()])
         self.take(parts.dispatch.advance(now))
         self.take(parts.watch.advance(now))
-        for engine in parts.inbox.lost():
-            log.logger().warning("events were dropped: everything is listed again", engine=engine)
-            parts.relist(engine)
+        self.take([Lost(engine=engine) for engine in parts.inbox.lost()])
         self._keep_house(now)
 
     def take(self, events: Iterable[Event]) -> None:
@@ -173,10 +171,8 @@ class Loop:
                 metrics.repaired(event)
             case Connected(engine=engine):
                 self._parts.connected(engine)
-            case Swept():
-                pass
             case _:
-                pass
+                return
 
     # -- what others see ---------------------------------------------------------------------
 

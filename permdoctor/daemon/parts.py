@@ -21,7 +21,7 @@ from permdoctor.daemon.asking import Asking
 from permdoctor.daemon.care import Care
 from permdoctor.daemon.claims import Claims
 from permdoctor.daemon.dispatch import Dispatch
-from permdoctor.daemon.events import Check, Repair, Swept
+from permdoctor.daemon.events import Check, Left, Repair
 from permdoctor.daemon.health import Health
 from permdoctor.daemon.inbox import Inbox
 from permdoctor.daemon.notify import Notifier
@@ -95,7 +95,8 @@ class Parts:
         for url in gone:
             del self._endpoints[url]
             if url not in wanted:
-                self.list(url)
+                self._sessions.pop(url, None)
+                self.inbox.put(Left(engine=url))
         self._claims.expect(tuple(wanted))
         for url, endpoint in wanted.items():
             if url not in self._sources:
@@ -112,17 +113,9 @@ class Parts:
                 log.logger().debug("a source does not end", engine=source.engine)
 
     def list(self, engine: str) -> None:
-        """On an engine that is not watched (any more) nothing runs that concerns us."""
         source = self._sources.get(engine)
         if source is not None:
             source.list()
-        else:
-            self.inbox.put(Swept(engine=engine, containers=()))
-
-    def relist(self, engine: str) -> None:
-        source = self._sources.get(engine)
-        if source is not None:
-            source.relist()
 
     def connected(self, engine: str) -> None:
         """What was known of the engine itself may be otherwise, and what waited for it goes on."""

@@ -37,11 +37,17 @@ def pass_away(desk: Desk) -> None:
         over(desk, name)
     for one in desk.connections.forgotten(desk.now):
         desk.log("warning", "engine forgotten", engine=printable(one.engine), why=one.why)
-        for record in desk.roster.of(one.engine):
-            arrivals.depart(desk, record)
-        names = desk.repairs.names().union(desk.episodes.names())
-        for name in sorted(n for n in names if n[0] == one.engine):
-            over(desk, name)
+        forget(desk, one.engine)
+
+
+def forget(desk: Desk, engine: str, why: str = "") -> None:
+    """Everything of an engine that is not known any more."""
+    for record in desk.roster.of(engine):
+        arrivals.depart(desk, record)
+    names = desk.repairs.names().union(desk.episodes.names())
+    for name in sorted(n for n in names if n[0] == engine):
+        desk.gone.discard(name)
+        over(desk, name, why)
 
 
 def _not_back(desk: Desk, ref: ContainerRef) -> None:
@@ -54,9 +60,9 @@ def _not_back(desk: Desk, ref: ContainerRef) -> None:
         desk.away.set(ref, desk.now + AWAY)
 
 
-def over(desk: Desk, name: Name) -> None:
+def over(desk: Desk, name: Name, why: str = "") -> None:
     """A name is nobody's: its problems end, and who fought with it has peace."""
-    desk.tell(desk.episodes.over(name, desk.now, desk.wall))
+    desk.tell(desk.episodes.over(name, desk.now, desk.wall, why))
     results.reassess(desk, desk.repairs.forget(name))
 
 

@@ -4,7 +4,8 @@ Theory of operation.  *Lists are the truth*: what is not in one is gone, what is
 judged, what has another ``started`` is judged again.  Events only make it faster; one that was
 lost, doubled or late is corrected by the next list.  A list that was asked for before an event
 came does not overrule it, and is asked for again.  ``Connected`` means that events may have been
-lost: then everybody is judged again.
+lost: then everybody is judged again; ``Lost`` that some were: then everybody is listed, and judged
+again at once or, if that was not long ago, one after the other.
 
 *Results belong to runs*: a container that is started while it is checked is checked again, and
 what comes back for a run that is over is dropped, but in a crash loop (``loops.py``).  A check that
@@ -28,8 +29,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from permdoctor.alerts.alert import AlertStatus
-from permdoctor.daemon import arrivals, bounds, neighbours, passing, results
-from permdoctor.daemon.connections import Connection
+from permdoctor.daemon import arrivals, bounds, neighbours, passing, presence, results
 from permdoctor.daemon.desk import Desk
 from permdoctor.daemon.events import (
     Changed,
@@ -40,12 +40,13 @@ from permdoctor.daemon.events import (
     Disconnected,
     Event,
     Happened,
+    Left,
+    Lost,
     MapsChanged,
     Reloaded,
     Repaired,
     Restored,
     Rules,
-    Seen,
     Swept,
     Tick,
     Watched,
@@ -127,11 +128,15 @@ class Reconciler:
             case Checked():
                 self._checked(event)
             case Connected(engine=engine, containers=containers):
-                self._connected(engine, containers)
+                presence.connected(desk, engine, containers)
             case Swept(engine=engine, containers=containers):
-                self._listed(engine, containers)
+                presence.listed(desk, engine, containers)
+            case Lost(engine=engine):
+                presence.lost(desk, engine)
             case Disconnected():
-                self._disconnected(event)
+                presence.disconnected(desk, event)
+            case Left(engine=engine):
+                presence.left(desk, engine)
             case Changed(path=path):
                 self._changed(path)
             case Watched():
@@ -150,55 +155,10 @@ class Reconciler:
             case _:
                 assert_never(event)
 
-    def _met(self, engine: str) -> Connection | None:
-        return self._desk.connections.met(engine, self._desk.now, self._desk.wall)
-
     def _happened(self, event: Happened) -> None:
-        one = self._met(event.container.ref.engine)
+        one = presence.met(self._desk, event.container.ref.engine)
         if one is not None:
             arrivals.happened(self._desk, event, one)
-
-    def _connected(self, engine: str, containers: tuple[Seen, ...]) -> None:
-        """Events may have been lost: everybody is judged again, who is new first."""
-        desk = self._desk
-        one = self._met(engine)
-        if one is None:
-            desk.log("error", "too many engines", engine=printable(engine)[: desk.limits.text])
-            return
-        before = desk.roster.of(engine)
-        one.asked = None
-        self._listed(engine, containers)
-        count = str(len(desk.roster.of(engine)))
-        desk.log("info", "engine connected", engine=printable(engine), containers=count)
-        for record in before:
-            if desk.roster.get(record.ref) is record:
-                record.failures = 0
-                desk.checks.want(record.ref, desk.now, "reconnected")
-
-    def _listed(self, engine: str, containers: tuple[Seen, ...]) -> None:
-        desk = self._desk
-        one = self._met(engine)
-        if one is None:
-            return
-        asked = desk.count if one.asked is None else one.asked
-        desk.connections.up(one, desk.now, desk.wall, desk.rules.sweep)
-        arrivals.listed(desk, one, containers, asked)
-        arrivals.missing(desk, engine)
-        desk.checks.release(lambda ref: ref.engine == engine)
-
-    def _disconnected(self, event: Disconnected) -> None:
-        """Nothing is known of its containers: none of them is gone before it is back."""
-        desk = self._desk
-        one = self._met(event.engine)
-        if one is None:
-            return
-        why = printable(event.why)[: desk.limits.text]
-        what = "engine disconnected" if one.connected else "engine does not answer"
-        if desk.connections.down(one, why, desk.now, desk.wall):
-            desk.log("warning", what, engine=printable(event.engine), why=why)
-        for name in desk.gone:
-            if name[0] == event.engine:
-                desk.gone.discard(name)
 
     def _checked(self, event: Checked) -> None:
         desk = self._desk
@@ -240,7 +200,7 @@ class Reconciler:
         desk = self._desk
         firing = [a for a in event.firing if a.status is AlertStatus.FIRING]
         for engine in dict.fromkeys(a.problem.engine for a in firing):
-            self._met(engine)
+            presence.met(desk, engine)
         desk.tell(desk.episodes.restored(firing, desk.now, desk.wall))
         desk.repairs.restored(firing, event.repairs, desk.now, desk.wall)
         for name in desk.episodes.names():

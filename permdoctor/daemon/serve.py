@@ -20,7 +20,7 @@ from permdoctor.daemon import log
 from permdoctor.daemon.dispatch import AHEAD, Dispatch, Worker
 from permdoctor.daemon.doors import Doors
 from permdoctor.daemon.episodes import HOUR
-from permdoctor.daemon.events import PastRepair, Reloaded, Restored, Swept
+from permdoctor.daemon.events import Left, PastRepair, Reloaded, Restored
 from permdoctor.daemon.limits import Limits
 from permdoctor.daemon.loop import Loop
 from permdoctor.daemon.notify import Notifier
@@ -133,7 +133,7 @@ class _Service:
         parts.connect(endpoints)
         for engine in dict.fromkeys(a.problem.engine for a in firing):
             if not parts.watches(engine):
-                self._loop.take([Swept(engine=engine, containers=())])
+                self._loop.take([Left(engine=engine)])
         parts.watch.configuration(places(self._loaded))
         log.logger().info(
             "permdoctor serves",

@@ -78,6 +78,7 @@ class Source:
         self._twin = ""
         self._endpoint, self._inbox, self._pace = endpoint, inbox, pace or Pace()
         self._stop = threading.Event()
+        self._saying = threading.Lock()
         self._wishes: queue.SimpleQueue[_Wish] = queue.SimpleQueue()
         self._stream: EventStream | None = None
         self._up = threading.Event()
@@ -92,8 +93,9 @@ class Source:
             thread.start()
 
     def stop(self) -> None:
-        """Ends soon; :meth:`join` waits for it."""
-        self._stop.set()
+        """Ends soon; :meth:`join` waits for it.  From now on nothing is said of the engine."""
+        with self._saying:
+            self._stop.set()
         self._wishes.put(_Wish(end=True))
         self._hang_up()
 
@@ -106,10 +108,6 @@ class Source:
     def list(self) -> None:
         """List everything: answered by ``Swept``."""
         self._wishes.put(_Wish())
-
-    def relist(self) -> None:
-        """Events were lost: answered by ``Connected``."""
-        self._wishes.put(_Wish(lost=True))
 
     # -- the reader --------------------------------------------------------------------------
 
@@ -132,7 +130,7 @@ class Source:
                 self._claims.leave(self.engine)
             if self._stop.is_set():
                 return
-            self._inbox.put(Disconnected(engine=self.engine, why=why))
+            self._say(Disconnected(engine=self.engine, why=why))
             if time.monotonic() - begun > self._pace.most:
                 pause = self._pace.least
             self._stop.wait(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
@@ -174,28 +172,29 @@ class Source:
         asked = time.time_ns()
         seen = tuple(self._seen(s) for s in engine.list())
         self._running.update(s.ref.id for s in seen if s.running)
-        self._inbox.put(Connected(engine=self.engine, containers=seen))
+        self._say(Connected(engine=self.engine, containers=seen))
         self._up.set()
         return asked
 
     def _follow(self, stream: EventStream, known: int) -> str:
+        replay = _Replay(known)
         while not self._stop.is_set():
             try:
                 line = stream.next(self._pace.most)
             except StreamEnded as e:
                 return e.message
             except TooLongError:
-                self.relist()
+                self._inbox.lose(self.engine)
                 continue
             event = parse_event(line) if line is not None else None
-            if event is not None and not 0 < event.at < known:
+            if event is not None and not replay.has(event.at):
                 self._happened(event)
         return "stopped"
 
     def _happened(self, event: EngineEvent) -> None:
         if event.kind == "daemon":
             if event.action == "reload":
-                self.list()
+                self._inbox.lose(self.engine)
             return
         action = _ACTIONS[event.kind].get(event.action)
         if action is None or not event.container:
@@ -212,7 +211,16 @@ class Source:
             running=action in (Action.START, Action.CHANGE),
             labels=event.labels,
         )
-        self._inbox.offer(Happened(action=action, container=seen))
+        self._say(Happened(action=action, container=seen))
+
+    def _say(self, event: Connected | Disconnected | Swept | Happened) -> None:
+        with self._saying:
+            if self._stop.is_set():
+                return
+            if isinstance(event, Happened):
+                self._inbox.offer(event)
+            else:
+                self._inbox.put(event)
 
     # -- the keeper --------------------------------------------------------------------------
 
@@ -239,17 +247,15 @@ class Source:
         with contextlib.suppress(queue.Empty):
             while True:  # several are one
                 more = self._wishes.get_nowait()
-                wish = _Wish(end=wish.end or more.end, lost=wish.lost or more.lost)
+                wish = _Wish(end=wish.end or more.end)
         return wish
 
     def _keep(self, wish: _Wish | None) -> None:
         with contextlib.closing(self._engine()) as engine:
             if wish is None:
                 _ = engine.api_version
-            elif wish.lost:
-                self._connect(engine)
             else:
-                self._inbox.put(self._swept(engine))
+                self._say(self._swept(engine))
 
     def _swept(self, engine: DockerEngine) -> Swept:
         """The list with what only a look at each shows: which run of it this is."""
@@ -258,6 +264,7 @@ class Source:
             if self._stop.is_set():
                 raise StreamEnded("stopped")  # half a list would be a lie
             found.append(self._seen(summary, engine.started))
+        self._running.update(s.ref.id for s in found if s.running)
         return Swept(engine=self.engine, containers=tuple(found))
 
     def _seen(self, summary: Summary, started: Callable[[str], str] | None = None) -> Seen:
@@ -289,10 +296,23 @@ class _TwinError(Exception):
 
 
 class _Wish(Struct, frozen=True, kw_only=True):
-    """A list; ``lost``: events were.  ``end``: nothing more is wished for."""
+    """A list; ``end``: nothing more is wished for."""
 
-    lost: bool = False
     end: bool = False
+
+
+class _Replay:
+    """What is said again when a stream begins, and was listed since: it is older than ``known``, in
+    nanoseconds since the epoch.  Not for longer: clocks are set back.
+    """
+
+    def __init__(self, known: int) -> None:
+        self._known, self._end = known, time.monotonic() + _BEFORE
+
+    def has(self, at: int) -> bool:
+        if at >= self._known or time.monotonic() >= self._end:
+            self._known = 0
+        return 0 < at < self._known
 
 
 _ACTIONS: Final = {

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
 
-from permdoctor.daemon import arrivals, results
+from permdoctor.daemon import arrivals, presence, results
 from permdoctor.daemon.checks import Checks
 from permdoctor.daemon.episodes import Episodes
 from permdoctor.daemon.reconciler import Reconciler
@@ -26,7 +26,7 @@ MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
     ),
     "a failed check is a result": (Reconciler._checked, "elif not event.failed:", "elif True:"),
     "a new connection judges nobody": (
-        Reconciler._connected,
+        presence.connected,
         'desk.checks.want(record.ref, desk.now, "reconnected")',
         "pass",
     ),

@@ -164,7 +164,7 @@ def test_events_without_room_become_a_list(engine: StandIn, service: Service, ac
         engine.start(fake)
     wanted = {(f.name, REFUSED) for f in fakes}
     until(lambda: service.findings() == wanted, seconds=30, say=lambda: service.log)
-    assert "events were dropped" in service.log
+    assert "events were lost" in service.log
 
 
 STORMS = [

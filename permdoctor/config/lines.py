@@ -13,13 +13,16 @@ from permdoctor.kernel.text import printable
 
 Key = tuple[str | int, ...]
 
+_SHOWN = 100
+"""Characters of a name."""
+
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([A-Za-z0-9_.\-\s\"']+?)\s*\]")
 _ASSIGNMENT = re.compile(r"^\s*([A-Za-z0-9_\-.\"' ]+?)\s*=")
 
 
 def dotted(key: Key) -> str:
     """The key as a person would name it: ``need[2].path`` for the second ``[[need]]``."""
-    parts = (f"[{p + 1}]" if isinstance(p, int) else "." + printable(p) for p in key)
+    parts = (f"[{p + 1}]" if isinstance(p, int) else "." + printable(p[:_SHOWN]) for p in key)
     return "".join(parts).lstrip(".")
 
 

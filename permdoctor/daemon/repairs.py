@@ -10,13 +10,14 @@ and is undone again and again (``relapses.py``).  Two that fight over one path a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from permdoctor.alerts.alert import Alert, Problem
+from permdoctor.alerts.alert import Alert
+from permdoctor.daemon.attempts import NEVER, Attempt, Choice, Failure, Obstacle, Proof
+from permdoctor.daemon.complaints import FIGHT, NOT_HELPED, fought, not_helped, undone
 from permdoctor.daemon.cures import (
     Cure,
     Patient,
@@ -37,72 +38,11 @@ from permdoctor.daemon.events import (
     Rules,
     Unknown,
 )
-from permdoctor.daemon.fights import Did, Fight, Fights
+from permdoctor.daemon.fights import Did, Fights
 from permdoctor.daemon.quota import Quota
 from permdoctor.daemon.relapses import Relapses
-from permdoctor.diagnosis.codes import CODES
-from permdoctor.kernel.text import printable
 
-NOT_HELPED: Final = "PD401"
-FIGHT: Final = "PD402"
 _FAILED: Final = 4096
-_NEVER: Final = float("inf")
-
-
-class Attempt(Struct, frozen=True, kw_only=True):
-    """A repair that was begun.  ``proof``: a check with a higher number proves it."""
-
-    number: int
-    cure: Cure
-    ref: ContainerRef
-    deadline: float
-    proof: int | None = None
-    failed: str = ""
-    id: str = ""
-    applied: int = 0
-
-    @property
-    def said(self) -> str:
-        """For people who were told of the problem; empty: it has changed nothing."""
-        if not self.applied:
-            return ""
-        entries = "1 entry" if self.applied == 1 else f"{self.applied:,} entries"
-        undo = f"; undo: permdoctor undo {printable(self.id)}" if self.id else ""
-        return f"repaired by permdoctor: {self.cure.remedy}, {entries}{undo}"
-
-
-class Failure(Struct, frozen=True, kw_only=True):
-    """A cure that did not help.  ``run`` is the one that must be over; ``None``: not known."""
-
-    run: int | None
-    at: float
-    times: int
-    why: str
-
-
-class Proof(Struct, frozen=True, kw_only=True):
-    """What a check said of an attempt."""
-
-    attempt: Attempt
-    helped: bool
-
-
-class Obstacle(Struct, frozen=True, kw_only=True):
-    """Why a cure is not tried now, and ``until`` when (monotonic) it is so at least."""
-
-    why: str
-    until: float = _NEVER
-
-
-class Choice(Struct, frozen=True, kw_only=True):
-    """What to do: a repair (``attempt``), or to ask again ``later`` (monotonic), or to report a
-    fight.
-    """
-
-    repair: Repair | None = None
-    attempt: Attempt | None = None
-    later: float | None = None
-    fight: Fight | None = None
 
 
 class Repairs:
@@ -166,8 +106,8 @@ class Repairs:
             if full:
                 return Choice(later=free)
             return self._begin(patient, cure, rule, now)
-        first = min(later, default=_NEVER)
-        return Choice(later=first if first < _NEVER else None)
+        first = min(later, default=NEVER)
+        return Choice(later=first if first < NEVER else None)
 
     def why_not(self, patient: Patient, found: Found, now: float, wall: float) -> str:
         """Why this is not repaired although it could be and somebody allowed something for this
@@ -183,7 +123,7 @@ class Repairs:
                 most = self._rules.repairs_per_hour
                 _, full = self._quota.free(patient.name, most, now)
                 return f"waits: {full}" if full and not self._is_at_work(cure) else ""
-            waits = "waits" if obstacle.until < _NEVER else "not done"
+            waits = "waits" if obstacle.until < NEVER else "not done"
             whys.append(f"{waits}: {obstacle.why}")
         return next(iter(whys), "")
 
@@ -196,9 +136,9 @@ class Repairs:
     ) -> Obstacle | None:
         if self._in_vain(cure, run, now):
             return Obstacle(why=f"{cure.remedy} did not help")
-        undone = self._relapses.until(cure, now)
-        if undone is not None:
-            return Obstacle(why="somebody undoes it", until=undone)
+        until = self._relapses.until(cure, now)
+        if until is not None:
+            return Obstacle(why="somebody undoes it", until=until)
         opens = opens_in(rule.window, self._minute(wall), wall % 60)
         if rule.window is not None and opens > 0:
             return Obstacle(why=f"outside {shown(rule.window)}", until=now + opens)
@@ -312,63 +252,11 @@ class Repairs:
 
     def findings(self, name: Name, found: tuple[Found, ...], now: float) -> tuple[Found, ...]:
         """PD401 and PD402 of a container with these findings."""
-        undone = tuple(self._undone(name, found, now))
-        said = {f.problem.target for f in undone}
-        vain = (f for f in self._not_helped(name, found) if f.problem.target not in said)
-        return (*undone, *vain, *self._fought(name))
-
-    def _undone(self, name: Name, found: tuple[Found, ...], now: float) -> Iterator[Found]:
-        for relapse in self._relapses.stopped(name, now):
-            of = next((f for f in found if relapse.is_needed(f)), None)
-            if of is None:
-                continue
-            last = f": permdoctor history {relapse.id}" if relapse.id else ""
-            yield _own(
-                NOT_HELPED,
-                name,
-                of.problem.target,
-                f"{relapse.cure.remedy} helps against {of.problem.code} at {of.problem.target},"
-                " and somebody undoes it",
-                (
-                    of.title,
-                    f"undone {relapse.times} times{last}",
-                    "by a process in the container, or by somebody on the host who may",
-                    "it is not tried again for an hour or more",
-                ),
-                of.host_path,
-            )
-
-    def _not_helped(self, name: Name, found: tuple[Found, ...]) -> Iterator[Found]:
-        for cure, failure in self._failed.get(name, {}).items():
-            of = next((f for f in found if cure.is_for(f)), None)
-            if of is None:
-                continue
-            what = cure.remedy or "a repair"
-            yield _own(
-                NOT_HELPED,
-                name,
-                cure.target,
-                f"{what} did not help against {of.problem.code}"
-                + (f" at {cure.target}" if cure.target else ""),
-                (of.title, failure.why, "it is not tried again in this run of the container"),
-                of.host_path,
-            )
-
-    def _fought(self, name: Name) -> Iterator[Found]:
-        for fight in self._fights.of(name):
-            mine = next(p for p in fight.parties if p.name == name)
-            shown = printable(fight.path)
-            yield _own(
-                FIGHT,
-                name,
-                mine.target,
-                f"repairs of {shown} undo each other",
-                (
-                    *(f"{p.name[1]} by {p.remedy}: {printable(p.path)}" for p in fight.parties),
-                    "nothing is repaired there until the rules change, or one of them is gone",
-                ),
-                shown,
-            )
+        again = tuple(undone(name, self._relapses.stopped(name, now), found))
+        said = {f.problem.target for f in again}
+        vain = not_helped(name, self._failed.get(name, {}), found)
+        fights = fought(name, self._fights.of(name))
+        return (*again, *(f for f in vain if f.problem.target not in said), *fights)
 
     # -- what ends it ------------------------------------------------------------------------
 
@@ -438,16 +326,3 @@ class Repairs:
             id=repair.id,
             applied=repair.applied,
         )
-
-
-def _own(
-    code: str, name: Name, target: str, title: str, detail: tuple[str, ...], host_path: str
-) -> Found:
-    problem = Problem(host="", engine=name[0], container=name[1], code=code, target=target)
-    return Found(
-        problem=problem,
-        severity=CODES[code].severity,
-        title=title,
-        detail=detail,
-        host_path=host_path,
-    )

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Iterator
 from msgspec.structs import replace
 
 from permdoctor.daemon import bounds, neighbours
+from permdoctor.daemon.attempts import Attempt
 from permdoctor.daemon.checks import Ticket
 from permdoctor.daemon.cures import Patient
 from permdoctor.daemon.desk import Desk
 from permdoctor.daemon.episodes import Name
 from permdoctor.daemon.events import Checked, Found, Repaired
 from permdoctor.daemon.judged import assess as judgement
-from permdoctor.daemon.repairs import Attempt
 from permdoctor.daemon.roster import Record
+from permdoctor.daemon.rounds import next_round
 from permdoctor.daemon.state import FindingState
 from permdoctor.kernel.text import printable
 
@@ -256,7 +257,8 @@ def _next_look(desk: Desk, record: Record, ticket: Ticket, *, unwatched: bool) -
     period = rules.check_again
     if desk.roots.dark(record.ref):
         period = min(period, max(rules.sweep, _UNSEEN_COST * record.seconds))
-    desk.checks.want(record.ref, desk.now + period * (1 - bounds.part_of(record.ref) / 4), "again")
+    at = next_round(record.ref, desk.now, period, len(desk.roster))
+    desk.checks.want(record.ref, at, "again")
 
 
 def _count_looks(desk: Desk, record: Record, ticket: Ticket, *, news: bool) -> None:

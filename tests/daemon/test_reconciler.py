@@ -165,14 +165,12 @@ def test_a_new_run_before_a_second_look() -> None:
 
 
 def test_after_an_hour() -> None:
-    """And not all of those together that were judged together."""
+    """At the latest: each hour has its moments."""
     story = Story(Limits(checks=4, check_deadline=1e6), sweep=1e6)
     settled(story, "a", "b", "c", "d")
     lines = story.until(9 + 3600)
     assert sorted(line.split(" ", 1)[1] for line in lines) == [f"check {i} again" for i in "abcd"]
-    times = {float(line.split()[0]) for line in lines}
-    assert len(times) == 4
-    assert all(9 + 2700 <= at <= 9 + 3600 for at in times)
+    assert {line.split()[0] for line in lines} == {"3600"}
 
 
 @pytest.mark.parametrize(

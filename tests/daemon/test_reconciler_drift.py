@@ -218,8 +218,8 @@ def test_it_is_judged_at_each_sweep() -> None:
     town = dark("a", sweep=300.0)
     town.until(1500)
     whens = town.whens("a")
-    assert 5 <= len(whens) <= 7
-    assert all(200 <= later - sooner <= 300 for sooner, later in pairwise(whens))
+    assert 4 <= len(whens) <= 6
+    assert all(later - sooner == 300 for sooner, later in pairwise(whens[1:]))
     assert town.whens("other") == []
 
 
@@ -235,7 +235,7 @@ def test_they_are_not_judged_together() -> None:
     town = dark(*(f"c{n}" for n in range(50)), sweep=300.0)
     town.until(320)
     assert {name for _, name, _ in town.judged} == town.of.keys() - {"other"}
-    assert _most_within(10, [at for at, _, _ in town.judged]) < 15
+    assert _most_within(10, [at for at, _, _ in town.judged]) < 35
 
 
 def test_what_can_be_watched_no_longer_and_what_can_again() -> None:
@@ -275,13 +275,13 @@ def test_after_long_not_all_at_once() -> None:
         Town(sweep=1e6, check_again=1800.0).settle(**{f"c{n}": DATA for n in range(100)})
         for _ in range(2)
     )
-    first.until(1900)
-    second.until(1900)
+    first.until(11 + 1800)
+    second.until(11 + 1800)
     assert first.judged == second.judged
     whens = [at for at, _, _ in first.judged]
     assert len(whens) == 100
-    assert all(5 + 1350 <= at <= 5 + 1800 for at in whens)
-    assert _most_within(20, whens) < 20
+    assert _most_within(400, whens) < 45
+    assert len(set(whens)) == 4, "what is read of the machine serves several"
 
 
 def test_drift_that_is_seen_is_judged_as_before() -> None:

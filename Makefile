@@ -34,7 +34,7 @@ lint: $(STAMPS)/test
 	@$(BIN)/python -m pytest -q tests/test_lint.py tests/test_architecture.py
 
 bench: $(STAMPS)/test
-	@for each in check deep_scan repair; do \
+	@for each in check deep_scan repair serve; do \
 		echo "== $$each"; $(BIN)/python -m "benchmarks.$$each" || exit 1; done
 
 clean:

@@ -44,6 +44,11 @@ MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
         "self._deadlines.pop(-1.0)",
     ),
     "no second look": (results._next_look, "if unwatched or not record.settled:", "if False:"),
+    "what is not watched is not judged": (
+        results._next_look,
+        "if desk.roots.dark(record.ref):",
+        "if False:",
+    ),
     "what was told before is told again": (
         Episodes.restored,
         'self._add(fingerprint, alert, float("-inf"))',
@@ -71,9 +76,10 @@ MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
 }
 
 NEAR = {
-    "a list takes nobody away": 327,
-    "a new connection judges nobody": 92,
-    "no second look": 22,
+    "a list takes nobody away": 109,
+    "a new connection judges nobody": 114,
+    "no second look": 412,
+    "what is not watched is not judged": 414,
 }
 """The first history that notices it, where it takes a while to come there."""
 

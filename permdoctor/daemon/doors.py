@@ -46,6 +46,11 @@ class Doors:
             server.start()
             self._servers.append(server)
 
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What is not as the configuration wants it."""
+        return tuple(s.trouble for s in tuple(self._servers) if s.trouble)
+
     def reopen(self, config: Config) -> None:
         """Where they are others than now.  Raises ``PermdoctorError`` with those of now open."""
         old = self._parts.config

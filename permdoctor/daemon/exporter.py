@@ -26,6 +26,8 @@ FILE_MASK: Final = 0o022
 class MetricsServer:
     """``address`` is host and port, as ``config.Metrics.address`` gives them."""
 
+    trouble = ""
+
     def __init__(self, address: tuple[str, int], metrics: Metrics, health: Health) -> None:
         self._address, self._metrics, self._health = address, metrics, health
         self._server: Server | None = None

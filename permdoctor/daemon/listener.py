@@ -34,11 +34,16 @@ MAX_PATH: Final = 107
 BACKLOG: Final = 16
 
 
+class NotOurGroupError(CannotCheckError):
+    """A group that we are not in, and may not give."""
+
+
 def listen(path: str, group: str) -> socket.socket:
     """A listening unix socket of mode 0660 and that group (a name or number; empty: ours).
 
     One that is there is replaced if nobody listens at it.  Raises ``UsageError`` for a place or a
-    group that cannot be, ``CannotCheckError`` where somebody listens or the machine refuses.
+    group that cannot be, ``CannotCheckError`` where somebody listens or the machine refuses, and
+    of these ``NotOurGroupError`` where it is the group that we may not give.
     """
     shown = printable(path)
     if len(os.fsencode(path)) > MAX_PATH:
@@ -163,7 +168,7 @@ def _bound(path: str, gid: int | None, group: str) -> socket.socket:
         born(lambda: listener.bind(path), umask=SOCKET_MASK, gid=gid)
         if gid is not None and os.lstat(path).st_gid != gid:
             os.unlink(path)
-            raise CannotCheckError(
+            raise NotOurGroupError(
                 f"cannot give {printable(path)} to the group {printable(group)}: "
                 "that needs CAP_SETGID",
                 hint="`permdoctor systemd drop-in --write` makes it the group of the unit",

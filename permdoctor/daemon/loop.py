@@ -54,6 +54,7 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._untold: deque[Alert] = deque()
         self._tell_again = 0.0
+        self._why_untold = ""
         self._published = 0.0
         self._dirty = True
         self._counted = 0.0
@@ -149,16 +150,21 @@ class Loop:
 
     def _tell(self, now: float) -> None:
         """In their order; what cannot be kept now is kept later."""
-        if now < self._tell_again:
-            return
+        if now >= self._tell_again:
+            self._why_untold = self._keep(now)
+        self._parts.untold(len(self._untold), self._why_untold)
+
+    def _keep(self, now: float) -> str:
+        """Why not all of them; empty: they are."""
         while self._untold:
             try:
                 self._parts.outbox.tell(self._untold[0])
             except PermdoctorError as e:
                 self._tell_again = now + _TELL_AGAIN
                 log.logger().error(e.message, hint=e.hint, waiting=len(self._untold))
-                return
+                return e.message
             self._untold.popleft()
+        return ""
 
     def _observe(self, event: Event) -> None:
         metrics = self._parts.metrics

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MAX_SERIES: Final = 1000
 BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-"""Seconds.  120 is a check's deadline."""
+"""Seconds."""
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -80,6 +80,9 @@ class Metrics:
             self._repairs.labels(result)
         self._entries = counter("repaired_entries", "Entries that these repairs changed.")
         self._queue = gauge("queue_length", "Events that wait for the loop.")
+        self._untold = gauge(
+            "alerts_untold", "Alerts that cannot be kept in the state directory, nor sent before."
+        )
         self._watches = gauge("watches", "Directories under inotify watch.")
         self._fallback = gauge(
             "watch_fallback", "1 if not everything can be watched and sweeps must find changes."
@@ -121,6 +124,10 @@ class Metrics:
 
     def queue(self, length: int) -> None:
         self._queue.set(length)
+
+    def untold(self, number: int) -> None:
+        """Alerts that cannot be kept."""
+        self._untold.set(number)
 
     def watching(self, watches: int, *, fallback: bool) -> None:
         """``fallback``: inotify's or our own limits were reached."""

@@ -35,6 +35,7 @@ from permdoctor.engines.endpoints import Endpoint, find_endpoints
 from permdoctor.errors import CannotCheckError, PermdoctorError
 from permdoctor.kernel.text import printable
 from permdoctor.render.service_json import View
+from permdoctor.repair.files import must_be_ours
 
 if TYPE_CHECKING:
     from permdoctor.daemon.metrics import Metrics
@@ -151,6 +152,12 @@ class Parts:
 
     # -- what others see ---------------------------------------------------------------------
 
+    def untold(self, number: int, why: str) -> None:
+        """So many alerts cannot be kept, let alone sent."""
+        self.health.untold(number, why)
+        if self.metrics is not None:
+            self.metrics.untold(number)
+
     def observe(self, state: State) -> None:
         self.health.observe(state)
         if self.metrics is not None:
@@ -181,10 +188,13 @@ class Parts:
 
 
 def opened(config: Config, sinks: tuple[Sink, ...]) -> Outbox:
-    """The outbox in the state directory, which is made.  Raises ``PermdoctorError``."""
+    """The outbox in the state directory, which is made.  Who else could write there would speak in
+    our name.  Raises ``PermdoctorError``.
+    """
     state = config.repair.state
     try:
         os.makedirs(state, _MODE, exist_ok=True)
+        must_be_ours(state)
     except OSError as e:
         raise CannotCheckError(
             f"cannot make {printable(state)}: {e.strerror}",

@@ -166,6 +166,7 @@ class _Service:
             host=host_of(self._loaded.config),
             started=self._started,
             config_error=self._config_error,
+            troubles=tuple(filter(None, (self._parts.health.unkept(), *self._doors.troubles))),
             sinks=box.counters(),
             waiting=box.waiting(),
         )

@@ -25,12 +25,14 @@ MOST_FINDINGS: Final = 5000
 
 class Facts(Struct, frozen=True, kw_only=True):
     """What the state does not say.  ``started`` is seconds since the epoch; ``config_error`` is
-    why the configuration in the files is not in force (empty: it is).  Sinks by name.
+    why the configuration in the files is not in force (empty: it is), ``troubles`` what else is
+    wrong.  Sinks by name.
     """
 
     host: str
     started: float
     config_error: str = ""
+    troubles: tuple[str, ...] = ()
     sinks: Mapping[str, Counters] = {}
     waiting: Mapping[str, int] = {}
 
@@ -55,6 +57,7 @@ def status(state: State, facts: Facts, wall: float) -> doc.StatusDoc:
         time=rfc3339(wall),
         started=rfc3339(facts.started),
         config_error=one_line(facts.config_error),
+        troubles=[one_line(each) for each in facts.troubles],
         engines=[_engine(e) for e in state.engines],
         containers=doc.ContainersDoc(
             running=len(of),

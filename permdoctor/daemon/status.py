@@ -10,6 +10,7 @@ and so many checks are made at once; one that does not come back keeps its place
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from typing import Final, Literal, cast
 from permdoctor.alerts.pace import Bucket
 from permdoctor.daemon import log, shown
 from permdoctor.daemon.http import Answer, Peer, Request, Server
-from permdoctor.daemon.listener import identity, listen, unlink
+from permdoctor.daemon.listener import NotOurGroupError, identity, listen, unlink
 from permdoctor.daemon.shown import Facts, Filter
 from permdoctor.daemon.state import State
 from permdoctor.errors import PermdoctorError, UsageError
@@ -49,7 +50,8 @@ CHECK: Final = "/v1/check/"
 
 
 class StatusServer:
-    """``group`` is a name or number; empty: root alone.
+    """``group`` is a name or number; empty: root alone.  ``trouble``: the group could not be given
+    the socket, and it is root's.
 
     ``state``, ``facts`` and ``check`` are called in threads of the server's.  ``check`` judges the
     container of a name or id as the service would, and returns what
@@ -76,10 +78,11 @@ class StatusServer:
         self._checks = _Quota(CHECKS_A_MINUTE, clock)
         self._server: Server | None = None
         self._inode = (0, 0)
+        self.trouble = ""
 
     def start(self) -> None:
         """Raises ``UsageError`` or ``CannotCheckError`` where the socket cannot be made."""
-        listener = listen(self._path, self._group)
+        listener = self._listen()
         self._inode = identity(self._path)
         self._server = Server(
             listener,
@@ -89,6 +92,14 @@ class StatusServer:
             failed=lambda e: log.logger().error("status failed", exc_info=e),
         )
         self._server.start()
+
+    def _listen(self) -> socket.socket:
+        try:
+            return listen(self._path, self._group)
+        except NotOurGroupError as e:
+            log.logger().warning(f"{e.message}; root alone may ask", hint=e.hint)
+            self.trouble = f"{e.message}; root alone may ask ({e.hint})"
+            return listen(self._path, "")
 
     def close(self) -> None:
         """The socket is removed, if it still is ours."""

@@ -86,6 +86,7 @@ def _status(of: StatusDoc, width: int | None) -> Iterator[Line]:
 def _trouble(of: StatusDoc) -> Iterator[str]:
     if of.config_error:
         yield f"the configuration is not in force: {of.config_error}"
+    yield from of.troubles
     if not of.engines:
         yield "no engine has answered yet"
     for engine in of.engines:

@@ -79,7 +79,8 @@ class SinkDoc(msgspec.Struct, frozen=True, kw_only=True):
 
 class StatusDoc(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="status"):
     """``permdoctor status --format json``.  ``started`` is the service's start; ``config_error``
-    why the configuration in the files is not in force; ``repairs`` of the last hour.
+    why the configuration in the files is not in force; ``troubles`` what else is wrong with the
+    service itself; ``repairs`` of the last hour.
     """
 
     schema: SchemaName
@@ -96,6 +97,7 @@ class StatusDoc(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag
     checks: ChecksDoc
     watch: WatchDoc
     repairs: int
+    troubles: list[str] = []
 
 
 class KnownFindingDoc(msgspec.Struct, frozen=True, kw_only=True):

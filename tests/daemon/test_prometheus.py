@@ -118,6 +118,7 @@ def test_the_dashboard_shows_every_metric_that_says_how_it_is() -> None:
         "permdoctor_alerts_resent_total",
         "permdoctor_config_last_reload_success_timestamp_seconds",
         "permdoctor_findings_collapsed_series",
+        "permdoctor_workers_lost_total",
     }
 
 

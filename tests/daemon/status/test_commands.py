@@ -40,15 +40,19 @@ def test_status_for_a_person(serve: Serve, place: Path) -> None:
 
 def test_trouble_comes_first(serve: Serve, place: Path) -> None:
     away = state(engines=(engine(connected=False, why="the stream ended"),))
-    facts = replace(FACTS, config_error="x.toml:3: no such key", sinks={
-        "pager": Counters(last_error="401")
-    })  # fmt: skip
+    facts = replace(
+        FACTS,
+        config_error="x.toml:3: no such key",
+        troubles=("2 alerts cannot be kept: the disk is full",),
+        sinks={"pager": Counters(last_error="401")},
+    )
     serve(away, facts=facts)
     status, out, _ = command("status", "--socket", str(place / "s"))
     assert status == 3
     assert out.splitlines()[0].split(", since")[0].endswith(": in trouble")
-    assert out.splitlines()[1:4] == [
+    assert out.splitlines()[1:5] == [
         "  the configuration is not in force: x.toml:3: no such key",
+        "  2 alerts cannot be kept: the disk is full",
         "  unix:///run/docker.sock does not answer: the stream ended",
         "  alerts to pager fail: 401",
     ]

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from permdoctor.daemon.listener import listen
+from permdoctor.daemon.state import State
+from permdoctor.daemon.status import StatusServer
 from permdoctor.errors import CannotCheckError, PermdoctorError, UsageError
 from tests.acceptance.test_rights import as_user
 from tests.daemon.asking import ask, can_connect
-from tests.daemon.status.served import GROUP, USER, Serve, as_root
+from tests.daemon.status.served import FACTS, GROUP, USER, Serve, as_root, unexpected
 
 
 @as_root
@@ -104,6 +106,25 @@ def test_a_group_that_we_may_not_give(place: Path) -> None:
     assert "systemd drop-in --write" in (raised.value.hint or "")
     assert os.listdir(mine) == []
     assert as_user(USER, USER, lambda: bind(USER)) == USER
+
+
+@as_root
+def test_without_that_group_it_is_roots_alone(place: Path) -> None:
+    """The service goes on, and says so."""
+    mine = place / "mine"
+    mine.mkdir()
+    os.chown(mine, USER, USER)
+
+    def served() -> tuple[str, int, int]:
+        server = StatusServer(str(mine / "s"), str(GROUP), State, unexpected, lambda: FACTS)
+        server.start()
+        status = (mine / "s").lstat()
+        server.close()
+        return server.trouble, status.st_gid, stat.S_IMODE(status.st_mode)
+
+    trouble, gid, mode = as_user(USER, USER, served)
+    assert (gid, mode) == (USER, 0o660)
+    assert "CAP_SETGID; root alone may ask (`permdoctor systemd drop-in --write`" in trouble
 
 
 def test_it_is_removed_at_the_end_if_it_is_ours(serve: Serve, place: Path) -> None:

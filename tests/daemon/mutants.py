@@ -72,7 +72,7 @@ MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
         "self._ending.pop(now)",
         "self._ending.pop(-1.0)",
     ),
-    "the hour has no cap": (Repairs.choose, ">= self._rules.repairs_per_hour", ">= 1000"),
+    "the hour has no cap": (Repairs.choose, "if full:", "if False:"),
 }
 
 NEAR = {

@@ -54,16 +54,18 @@ def test_start(service: Machine) -> None:
 
 
 def test_reload(service: Machine) -> None:
-    """A right configuration is taken; a wrong one is not, and is told of.  The service stays, also
-    for longer than its watchdog would wait for one that hangs.
+    """A right configuration is taken; a wrong one is not, and is told of, also to who reloads.  The
+    service stays, also for longer than its watchdog would wait for one that hangs.
     """
     pid, begun = pid_of(service), time.monotonic()
     service.write(CONFIG, "[service]\nsettle_seconds = 1\n")
     service.run("systemctl", "reload", UNIT)
     assert said_later(service, "configuration reloaded")
     service.write(CONFIG, "[service]\nsetle_seconds = 2\n")
-    service.run("systemctl", "reload", UNIT)
-    assert said_later(service, f"{CONFIG}:2: service.setle_seconds: no such key")
+    assert service.run("systemctl", "reload", UNIT, check=False).returncode == 1
+    journal = f"why=\"{CONFIG}:2: service.setle_seconds: no such key"
+    assert said_later(service, journal), "the service itself says so"
+    assert service.show(UNIT, "ReloadResult")["ReloadResult"] == "exit-code"
     service.run("rm", CONFIG)
     time.sleep(max(0.0, begun + 2.5 - time.monotonic()))
     service.wait(UNIT, ActiveState="active", SubState="running", MainPID=pid, NRestarts="0")
@@ -82,6 +84,10 @@ def test_it_is_started_again(service: Machine, number: str, said: str) -> None:
     service.wait(UNIT, 20, ActiveState="active", SubState="running", NRestarts=again)
     assert pid_of(service) != pid
     assert said in service.journal(UNIT)
+
+
+def test_a_worker_that_is_killed_for_memory_ends_nobody(service: Machine) -> None:
+    assert service.show(UNIT, "OOMPolicy")["OOMPolicy"] == "continue"
 
 
 def test_stop(service: Machine) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from msgspec import Struct
@@ -84,14 +84,6 @@ class Dispatch:
 
     def resize(self, workers: int) -> None:
         self._limit = workers
-
-    def __len__(self) -> int:
-        """Processes."""
-        return len(self._busy) + len(self._idle)
-
-    @property
-    def waiting(self) -> int:
-        return len(self._quick) + len(self._slow) + len(self._repairs)
 
     @property
     def checking(self) -> int:
@@ -279,13 +271,6 @@ class Dispatch:
     def close(self) -> None:
         for worker in (*self._idle, *self._busy):
             self._end(worker)
-
-    def commands(self) -> Iterator[Check | Repair]:
-        """What is under way."""
-        for worker in self._busy:
-            command = worker.job and (worker.job.check or worker.job.repair)
-            if command:
-                yield command
 
 
 def _failed(command: Check | Repair, why: str, seconds: float = 0.0) -> Event:

@@ -6,7 +6,8 @@ from msgspec import Struct
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """``checks`` is how many may be under way at once: as many as there are workers.
+    """``checks`` is how many may be begun and not be back yet: more than there are workers, so that
+    none of these has nothing to do.
 
     A check or a repair that has not come back after its deadline (seconds) is given up; one that
     failed is tried again after ``backoff_least``, twice that, and so on up to ``backoff_most``.

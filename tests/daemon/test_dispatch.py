@@ -108,7 +108,7 @@ def test_whatever_becomes_of_a_check_is_counted(desk: Desk) -> None:
     assert desk.value('workers_lost_total{reason="late"}') == 1
     assert desk.value('workers_lost_total{reason="died"}') == 1
     assert desk.value("check_duration_seconds_sum") >= DEADLINE, "what was given up took its time"
-    assert len(desk.dispatch) <= 2, "no process is left over"
+    assert len(desk.fds) <= 2, "no process is left over"
 
 
 def test_what_nobody_had_time_for_is_counted_too(desk: Desk) -> None:

@@ -176,6 +176,14 @@ def test_what_happens_in_a_loop_does_not_keep_others_busy(every: float, flips: b
         assert max(later - sooner for sooner, later in pairwise(whens)) < 340
 
 
+def test_nobody_is_its_own_neighbour() -> None:
+    """Its health checks count once, as they always did."""
+    town = Town(sweep=1e6).settle(a=DATA)
+    for at in range(20, 1800, 10):
+        town.play((at, change("a")))
+    assert town.whens("a", WHY) == []
+
+
 def test_what_takes_long_is_judged_less_often() -> None:
     """A tenth of a worker."""
     town = shared()

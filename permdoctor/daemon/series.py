@@ -164,4 +164,4 @@ def _clean(rows: Rows) -> dict[tuple[str, ...], float]:
 
 def _label(text: str) -> str:
     """One line of UTF-8, not longer than it should be."""
-    return clean(text).replace("\n", "\\x0a")[:MAX_LABEL]
+    return clean(text[:MAX_LABEL]).replace("\n", "\\x0a")[:MAX_LABEL]

@@ -51,7 +51,7 @@ MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
     "marks": (journal.read_marks, "at + _MARK.size <= len(data)", "at < len(data)"),
     "outbox": (delivery.from_text, "(ValueError, TypeError", "(TypeError"),
     "notify": (notify._line, '.replace("\\n", " ")', ""),
-    "labels": (series._label, "[:MAX_LABEL]", ""),
+    "labels": (series._label, ")[:MAX_LABEL]", ")"),
 }
 """By the target that must notice: a function, a piece of its text, and what stands there."""
 

@@ -160,11 +160,13 @@ def listed(answers: Callable[..., Answers], data: bytes) -> None:
     found = engine.list(every=True)
     fits(found, tuple[Summary, ...])
     fits(tuple(engine.containers_using([b"/srv", b"/"])), tuple[Summary, ...])
-    source = Source(ENDPOINT, Inbox(10))
+    inbox = Inbox(10)
+    source = Source(ENDPOINT, inbox)
     for summary in found[:50]:
         seen = source._seen(summary, lambda _: "")
         must(seen.name.isprintable(), f"a name that is not printable: {seen.name!r}")
         fits(bounds.labels_of(seen, Limits()), tuple[tuple[str, str], ...])
+    inbox.close()
     with _told():
         engine.find("no-such-name")
 
@@ -202,8 +204,7 @@ def event(data: bytes) -> None:
         must(bounds.fits(seen.ref, Limits()), f"an id that is none: {seen.ref}")
         must(bounds.name_of(seen).isprintable(), f"a name that is not printable: {seen.name!r}")
         fits(bounds.labels_of(seen, Limits()), tuple[tuple[str, str], ...])
-    with contextlib.suppress(OSError):
-        os.close(inbox.fileno())
+    inbox.close()
 
 
 # --- files ---

@@ -78,17 +78,23 @@ class _Connection(http.client.HTTPConnection):
 
     def __init__(self, path: str, seconds: float) -> None:
         super().__init__("localhost", timeout=seconds)
-        self._path = path
+        self._path, self._seconds = path, seconds
 
     def connect(self) -> None:
+        """Where many ask at once it waits for its turn, as connect(2) does only if it may block."""
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(self._seconds))
         self.sock.connect(self._path)
+        self.sock.settimeout(self._seconds)
         uid = _listener(self.sock)
         if uid not in (0, os.geteuid()):
             raise NoServiceError(
                 f"{printable(self._path)} is not the service's: uid {uid} listens there"
             )
+
+
+def _timeval(seconds: float) -> bytes:
+    return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
 
 
 def _listener(sock: socket.socket) -> int:
@@ -115,7 +121,7 @@ def _ask(path: str, what: str, query: Mapping[str, str], seconds: float) -> obje
         ) from e
     except PermissionError as e:
         raise NoServiceError(f"you may not ask the service at {shown}", hint=_who_may(path)) from e
-    except TimeoutError as e:
+    except (TimeoutError, BlockingIOError) as e:
         raise CannotCheckError(f"the service has not answered within {seconds:g} s") from e
     except (OSError, http.client.HTTPException, msgspec.MsgspecError) as e:
         raise CannotCheckError(

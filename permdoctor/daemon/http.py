@@ -166,21 +166,25 @@ _BUSY: Final = (
 
 
 class _Head(io.RawIOBase):
-    """The first ``MAX_HEAD`` bytes of a connection: a longer request ends there."""
+    """The first ``MAX_HEAD`` bytes of a connection: a longer request ends there.  ``is_cut``: more
+    was wanted, and there is none, be it that the client was cut off.
+    """
 
-    def __init__(self, client: socket.socket) -> None:
-        self._client, self._left = client, MAX_HEAD
-
-    @property
-    def is_full(self) -> bool:
-        return self._left == 0
+    def __init__(self, client: socket.socket, places: Places) -> None:
+        self._client, self._places, self._left = client, places, MAX_HEAD
+        self.is_cut = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        number = self._client.recv_into(memoryview(buffer)[: self._left]) if self._left else 0
+        number = 0
+        if self._left:
+            self._places.waits(self._client, True)
+            number = self._client.recv_into(memoryview(buffer)[: self._left])
+            self._places.waits(self._client, False)
         self._left -= number
+        self.is_cut = self.is_cut or not number
         return number
 
 
@@ -192,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         self.connection = self.request
-        self._head = _Head(self.request)
+        self._head = _Head(self.request, self.server.places)
         self.rfile = io.BufferedReader(self._head)
         self.wfile = io.BufferedWriter(socket.SocketIO(self.request, "w"))
 
@@ -203,9 +207,9 @@ class _Handler(BaseHTTPRequestHandler):
     def parse_request(self) -> bool:
         if not super().parse_request():
             return False
-        if self._head.is_full or self.request_version == "HTTP/0.9":
+        if self._head.is_cut or self.request_version == "HTTP/0.9":
             self.request_version = self.protocol_version
-            self._write(Answer(status=431, body=b"431 too long, or not HTTP/1\n"))
+            self._write(Answer(status=431, body=b"431 too long, cut off, or not HTTP/1\n"))
             return False
         if self.command in ("GET", "HEAD"):
             return True

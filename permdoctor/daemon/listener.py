@@ -31,7 +31,7 @@ SOCKET_MASK: Final = 0o117
 MAX_PATH: Final = 107
 """sun_path of unix(7), without its NUL."""
 
-BACKLOG: Final = 16
+BACKLOG: Final = 64
 
 
 class NotOurGroupError(CannotCheckError):

@@ -2,13 +2,15 @@
 
 A place is the client's business until its request is there, then ours, then the client's again
 until it has taken the answer.  Where all places are taken, the client makes room that has kept us
-waiting for a request the longest, or else one that takes its answer slowly.  At a unix socket a
-user has a quarter of them at most, and the last quarter is root's.
+waiting for its request the longest, or else one that takes its answer slowly; not one that has said
+something we have not read, however many come.  At a unix socket a user has a quarter of the places
+at most, and the last quarter is root's.
 """
 
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 import time
@@ -31,13 +33,16 @@ class _Turn(Enum):
 
 
 class _Place(Struct, kw_only=True, eq=False):
-    """``uid`` is ``None`` over TCP; the client has to have done its part ``until`` then."""
+    """``uid`` is ``None`` over TCP; the client has to have done its part ``until`` then.
+    ``waits``: its thread waits for more of the request.
+    """
 
     client: socket.socket
     uid: int | None
     turn: _Turn
     since: float
     until: float
+    waits: bool = False
 
 
 class Places:
@@ -67,6 +72,13 @@ class Places:
                 client=client, uid=uid, turn=_Turn.ASKING, since=now, until=now + self._head
             )
         return True
+
+    def waits(self, client: socket.socket, waits: bool) -> None:
+        """For more of the request, or not any more."""
+        with self._lock:
+            place = self._taken.get(client)
+            if place is not None:
+                place.waits = waits
 
     def asked(self, client: socket.socket) -> None:
         """Its request is there."""
@@ -107,14 +119,11 @@ class Places:
         return taken if full else None
 
     def _make_room(self, crowd: Iterable[_Place], now: float) -> bool:
-        slow = [
-            p
-            for p in crowd
-            if p.turn is _Turn.ASKING or (p.turn is _Turn.TAKING and now - p.since > self._head)
-        ]
-        if not slow:
+        silent = [p for p in crowd if p.turn is _Turn.ASKING and p.waits and _is_silent(p.client)]
+        slow = [p for p in crowd if p.turn is _Turn.TAKING and now - p.since > self._head]
+        if not (silent or slow):
             return False
-        self._cut(min(slow, key=lambda p: (p.turn is not _Turn.ASKING, p.since)))
+        self._cut(min(silent or slow, key=lambda p: p.since))
         return True
 
     def _turn(self, client: socket.socket, turn: _Turn, seconds: float) -> None:
@@ -129,3 +138,9 @@ class Places:
         self._leaving.add(place.client)
         with contextlib.suppress(OSError):
             place.client.shutdown(socket.SHUT_RDWR)
+
+
+def _is_silent(client: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(client, select.POLLIN)
+    return not poll.poll(0)

@@ -32,7 +32,13 @@ class Door:
     def comes(self, name: str, uid: int | None) -> bool:
         self.now += 0.001
         self.ends[name] = socket.socketpair()
-        return self.places.enter(self.ends[name][0], uid)
+        inside = self.places.enter(self.ends[name][0], uid)
+        self.places.waits(self.ends[name][0], True)
+        return inside
+
+    def speaks(self, name: str) -> None:
+        """And we have not read it yet."""
+        self.ends[name][1].send(b"GET")
 
     def asks(self, name: str, uid: int | None) -> bool:
         """And waits for its answer."""
@@ -75,6 +81,16 @@ def test_the_oldest_that_has_not_asked_makes_room(door: Door, uid: int | None) -
     assert all(door.comes(f"mute{n}", uid) for n in range(7))
     assert door.comes("new", uid)
     assert door.cut() == ["mute0"]
+
+
+def test_who_has_spoken_does_not_make_room(door: Door) -> None:
+    """However many come, before its thread has even begun."""
+    for n in range(8):
+        door.comes(f"c{n}", TCP)
+    door.speaks("c0")
+    door.places.waits(door.ends["c1"][0], False)
+    assert door.comes("new", TCP)
+    assert door.cut() == ["c2"]
 
 
 @pytest.mark.parametrize("uid", [TCP, ROOT])
@@ -145,7 +161,7 @@ def test_those_that_are_being_cut_off_are_bounded(door: Door) -> None:
 
 
 def _half_a_question(family: int, address: object, uid: int) -> int:
-    """A process that holds thirty of them, again and again; its pid."""
+    """A process that has thirty of them, and another as soon as it can; its pid."""
     pid = os.fork()
     if pid:
         return pid
@@ -163,15 +179,15 @@ def _half_a_question(family: int, address: object, uid: int) -> int:
                 held.append(client)
             if len(held) > 30:
                 held.pop(0).close()
-            time.sleep(0.005)
     finally:
         os._exit(0)
 
 
 def _asked(family: int, address: object) -> bytes:
+    """It waits for its turn to connect, as a socket without a time-out does."""
     with socket.socket(family) as client, contextlib.suppress(OSError):
-        client.settimeout(5)
         client.connect(address)  # type: ignore[arg-type]
+        client.settimeout(5)
         client.sendall(b"GET / HTTP/1.1\r\n\r\n")
         return client.recv(15)
     return b"cut off"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 import time
 from pathlib import Path
@@ -158,6 +159,19 @@ def test_where_nobody_answers(place: Path) -> None:
     )
     (place / "file").touch()
     assert command("status", "--socket", str(place / "file"))[0] == 3
+
+
+def test_who_asks_waits_for_its_turn(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where more want to connect than the listener keeps: not an error at once."""
+    monkeypatch.setattr(service, "SECONDS", 0.3)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as other:
+        listener.bind(str(place / "s"))
+        listener.listen(0)
+        other.connect(str(place / "s"))
+        begun = time.monotonic()
+        with pytest.raises(CannotCheckError, match="has not answered within"):
+            service.status(str(place / "s"))
+    assert time.monotonic() - begun >= 0.3
 
 
 def test_where_the_service_has_no_socket(place: Path) -> None:

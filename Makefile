@@ -6,10 +6,10 @@
 #   make bench   the benchmarks
 #   make clean   remove what these made
 #
-# PYTHON=python3.12 chooses another interpreter, WORKERS=0 runs the tests one after another.
+# PYTHON=python3.12 chooses another interpreter, WORKERS=3 runs the tests side by side.
 
 PYTHON ?= python3
-WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
+WORKERS ?= 0
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps

@@ -104,7 +104,11 @@ def parse_url(text: str, what: str) -> Url:
         port = parts.port
     except ValueError:
         host, port = "", None
-    if not 0 < len(host) <= MAX_HOST or parts.scheme not in ("http", "https") or parts.username is not None:
+    if (
+        not 0 < len(host) <= MAX_HOST
+        or parts.scheme not in ("http", "https")
+        or parts.username is not None
+    ):
         raise UsageError(f"{what}: not an http or https URL without a user in it")
     secure = parts.scheme == "https"
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -107,7 +107,7 @@ def needed(sinks: tuple[Configured, ...]) -> float:
     return HOLD if any(type(s) in _EXPECT for s in sinks) else 0.0
 
 
-def test_alert(host: str, now: float, held: float = 0.0) -> Alert:
+def test_alert(host: str, now: float, held: float = 0.0) -> Alert:  # noqa: PT028 - no test
     problem = Problem(host=host, engine="none", container="permdoctor-test", code=CODE)
     ends = f"after {held:g} s" if held else "at once"
     return Alert(

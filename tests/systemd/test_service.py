@@ -63,7 +63,7 @@ def test_reload(service: Machine) -> None:
     assert said_later(service, "configuration reloaded")
     service.write(CONFIG, "[service]\nsetle_seconds = 2\n")
     assert service.run("systemctl", "reload", UNIT, check=False).returncode == 1
-    journal = f"why=\"{CONFIG}:2: service.setle_seconds: no such key"
+    journal = f'why="{CONFIG}:2: service.setle_seconds: no such key'
     assert said_later(service, journal), "the service itself says so"
     assert service.show(UNIT, "ReloadResult")["ReloadResult"] == "exit-code"
     service.run("rm", CONFIG)

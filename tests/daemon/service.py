@@ -160,7 +160,7 @@ class Service:
 
 
 def until(
-    what: Callable[[], T], *, seconds: float = 15.0, every: float = 0.2, say: object = ""
+    what: Callable[[], T], *, seconds: float = 60.0, every: float = 0.2, say: object = ""
 ) -> T:
     """The first true value, within so many seconds."""
     end = time.monotonic() + seconds

@@ -333,7 +333,8 @@ def test_the_cap_of_an_hour() -> None:
     story.play((3000, change("c")))
     judged(story, broken("/c"), id_="c")
     assert len(lines_of(story)) == 2
-    judged(story, broken("/c"), id_="c")
+    while len(lines_of(story)) == 2:
+        judged(story, broken("/c"), id_="c")
     assert lines_of(story)[2:] == [f"{HOUR + 1:g} repair c chown-directory /srv/c"]
 
 
@@ -662,7 +663,7 @@ def test_undone_before_the_service_was_started_again() -> None:
 def test_no_container_has_all_repairs_of_the_hour() -> None:
     """It has many places to be repaired, and each repair is undone."""
     story = story_of(repairs_per_hour=6)
-    story.play((0, connected("a", "b")), (1, Result("b")))
+    story.play((0, connected("a", "b")), *((at, Result(i)) for at in (1, 6) for i in "ab"))
     for n in range(9):
         story.play((story.now + 100, change("a")))
         judged(story, broken(f"/{n}"))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.daemon.asking import ask
+from tests.lab.patience import Patience
 
 T = TypeVar("T")
 
@@ -162,10 +163,10 @@ class Service:
 def until(
     what: Callable[[], T], *, seconds: float = 60.0, every: float = 0.2, say: object = ""
 ) -> T:
-    """The first true value, within so many seconds."""
-    end = time.monotonic() + seconds
+    """The first true value, within so many seconds in which the machine ran."""
+    patience = Patience(seconds)
     while not (value := what()):
-        if time.monotonic() >= end:
+        if patience.over:
             why = say() if callable(say) else say
             raise AssertionError(f"not within {seconds:g} s: {why}")
         time.sleep(every)

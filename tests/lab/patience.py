@@ -21,7 +21,8 @@ class Patience:
 
     def passed(self) -> float:
         """Seconds since the beginning, less what was stolen of them."""
-        ran, stolen = (now - then for now, then in zip(_ticks(), (self._ran, self._stolen)))
+        ran, stolen = _ticks()
+        ran, stolen = ran - self._ran, stolen - self._stolen
         share = ran / (ran + stolen) if ran + stolen else 1.0
         return (time.monotonic() - self._begun) * max(share, LEAST)
 

@@ -1,7 +1,7 @@
 """Seconds in which the machine really ran.
 
-A virtual machine's processors are shared: what its host took from those who wanted to run is "steal"
-(proc(5), /proc/stat).  A limit that is meant for a machine must not count that.
+A virtual machine's processors are shared: what its host took from those who wanted to run is
+"steal" (proc(5), /proc/stat).  A limit that is meant for a machine must not count that.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from permdoctor.app import applying
@@ -25,6 +26,7 @@ from permdoctor.repair.journal import About
 from permdoctor.repair.store import Store
 from tests.cli.process import Done
 from tests.cli.repairs import Run, metadata, runner, settings
+from tests.differential import sysctls
 from tests.engines.conftest import client
 from tests.lab.engine import Box, Engine
 from tests.lab.lab import Lab
@@ -352,13 +354,16 @@ def test_live_goes_without(
 ) -> None:
     settings(folder, "live = true")
     real, grew = applying.executor.apply, []
+    safe = msgspec.structs.replace(sysctls.read(), protected_hardlinks=1)
 
     def watched(*args: object) -> object:
         grew.append(writer.grows())
         return real(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(applying.executor, "apply", watched)
-    done = run(*to(writer, "--live"))
+    with sysctls.varied() as write:
+        assert write(safe)
+        done = run(*to(writer, "--live"))
     assert "nobody is paused: --live" in done.out
     assert grew == [True]
 

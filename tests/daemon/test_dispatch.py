@@ -17,7 +17,11 @@ from permdoctor.daemon.metrics import Metrics
 from permdoctor.daemon.nursery import CHECKER, Nursery
 from permdoctor.daemon.work import Answer, Job
 
-DEADLINE = 0.6
+DEADLINE = 3.0
+"""Seconds in which a new process answers, on a busy machine too."""
+
+SHORT = 0.6
+"""Seconds; less than what makes a check a slow one, beside which others may begin."""
 
 
 def work(sock: socket.socket) -> None:
@@ -38,7 +42,7 @@ def work(sock: socket.socket) -> None:
 class Desk:
     """The loop's part: it listens to workers, and counts what comes back."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, deadline: float) -> None:
         self.nursery = Nursery({CHECKER: lambda: work})
         self.fds: dict[int, object] = {}
         self.metrics = Metrics()
@@ -48,7 +52,7 @@ class Desk:
             self.job,
             self.fds.__setitem__,
             self.forget,
-            Deadlines(check=DEADLINE),
+            Deadlines(check=deadline),
         )
 
     def forget(self, fd: int) -> None:
@@ -63,7 +67,7 @@ class Desk:
         for n, ref in enumerate(refs):
             self.dispatch.check(Check(number=10 * n, ref=ref, why=whys[n]), time.monotonic())
         found: dict[str, str] = {}
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while len(found) < len(refs):
             assert time.monotonic() < end, found
             for event in self.round():
@@ -89,8 +93,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk() -> Iterator[Desk]:
-    made = Desk(workers=2)
+def desk(request: pytest.FixtureRequest) -> Iterator[Desk]:
+    made = Desk(workers=2, deadline=getattr(request, "param", DEADLINE))
     yield made
     made.dispatch.close()
     made.nursery.close()
@@ -99,7 +103,7 @@ def desk() -> Iterator[Desk]:
 def test_whatever_becomes_of_a_check_is_counted(desk: Desk) -> None:
     assert desk.check("well", "hangs", "dies", "lies") == [
         "",
-        "given up after 1 s",
+        "given up after 3 s",
         "its worker died",
         "its worker gave another answer",
     ]
@@ -111,10 +115,11 @@ def test_whatever_becomes_of_a_check_is_counted(desk: Desk) -> None:
     assert len(desk.fds) <= 2, "no process is left over"
 
 
+@pytest.mark.parametrize("desk", [SHORT], indirect=True)
 def test_what_nobody_had_time_for_is_counted_too(desk: Desk) -> None:
     """All places hang: who waited for one in vain is told so, and does not wait for ever."""
     late = "given up after 1 s"
     found = desk.check("hangs", "hangs", "well")
     assert found == [late, late, "no worker was free in time"]
     assert desk.value("check_failures_total") == 3
-    assert desk.value("check_duration_seconds_sum") >= 3 * DEADLINE
+    assert desk.value("check_duration_seconds_sum") >= 3 * SHORT

@@ -84,7 +84,7 @@ def message(alert: Alert) -> dict[str, str]:
     resolved = alert.status is AlertStatus.RESOLVED
     head = "Resolved" if resolved else said.severity.capitalize()
     text = [
-        f"Host {said.host}, container {said.container}"
+        f"Host {said.host}, {'container' if said.container else 'engine'} {said.subject}"
         + (f", mount {said.target}" if said.target else ""),
         *(() if resolved or not said.who else (f"Who: {said.who}",)),
         *(() if resolved else said.detail),
@@ -94,7 +94,7 @@ def message(alert: Alert) -> dict[str, str]:
         f"{said.code}, since {said.started}" + (f", until {said.ended}" if said.ended else ""),
     ]
     return {
-        "title": f"{head}: {said.container}: {said.title}",
+        "title": f"{head}: {said.subject}: {said.title}",
         "body": "\n".join(text),
         "kind": "success" if resolved else _KINDS[alert.severity],
     }

@@ -28,7 +28,8 @@ _USUAL: Final = ("unix:///var/run/docker.sock", "unix:///run/docker.sock")
 
 class AlertDocument(Struct, frozen=True, kw_only=True):
     """``id`` is the same however often it is sent; ``fingerprint`` the same for every episode of
-    the problem; ``revision`` counts what has changed within one.  Times are RFC 3339 in UTC;
+    the problem; ``revision`` counts what has changed within one.  ``container`` is empty where the
+    engine is what it is about.  Times are RFC 3339 in UTC;
     ``ended`` is null while it fires.  ``remedies`` are shell lines for the host, best first;
     ``next_steps`` are commands of permdoctor: to look, to repair and take it back, to read on.
     """
@@ -54,6 +55,11 @@ class AlertDocument(Struct, frozen=True, kw_only=True):
     count: int
     started: str
     ended: str | None
+
+    @property
+    def subject(self) -> str:
+        """What it is about, in a headline."""
+        return self.container or self.engine
 
 
 def document(alert: Alert) -> AlertDocument:
@@ -83,9 +89,13 @@ def document(alert: Alert) -> AlertDocument:
 
 
 def next_steps(alert: Alert) -> tuple[str, ...]:
-    """Lines for root's shell on the host; none when it is over, or for what is no container."""
+    """Lines for root's shell on the host; none when it is over, or for what has no name there."""
     name, engine, code = alert.problem.container, alert.problem.engine, alert.problem.code
-    if alert.status is AlertStatus.RESOLVED or not name[:1].isalnum() or code not in CODES:
+    if alert.status is AlertStatus.RESOLVED or code not in CODES:
+        return ()
+    if not name:
+        return ("permdoctor status", f"permdoctor codes {code}")
+    if not name[:1].isalnum():
         return ()
     of = shlex.quote(name) if engine in _USUAL else f"{shlex.quote(name)} -H {shlex.quote(engine)}"
     look = f"permdoctor check {of} --format explain"

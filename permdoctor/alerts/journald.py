@@ -81,7 +81,7 @@ def fields(alert: Alert) -> list[tuple[str, str]]:
         "NEXT_STEPS": "\n".join(said.next_steps),
     }
     return [
-        ("MESSAGE", f"{said.container}: {news}{said.title} ({said.code})"),
+        ("MESSAGE", f"{said.subject}: {news}{said.title} ({said.code})"),
         ("PRIORITY", str(_NOTICE if resolved else _PRIORITIES[alert.severity])),
         ("SYSLOG_IDENTIFIER", "permdoctor"),
         ("MESSAGE_ID", MESSAGE_ID),

@@ -75,11 +75,11 @@ def event(alert: Alert) -> dict[str, object]:
         "dedup_key": said.fingerprint,
         "client": "permdoctor",
         "payload": {
-            "summary": cut(f"{said.container}: {said.title} ({said.host})", _SUMMARY),
+            "summary": cut(f"{said.subject}: {said.title} ({said.host})", _SUMMARY),
             "source": said.host,
             "severity": said.severity,
             "timestamp": said.started,
-            "component": said.container,
+            "component": said.subject,
             "group": said.engine,
             "class": said.code,
             "custom_details": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, assert_never
 
-from permdoctor.daemon import bounds, neighbours
+from permdoctor.daemon import absence, bounds, neighbours
 from permdoctor.daemon.connections import Connection
 from permdoctor.daemon.desk import Desk
 from permdoctor.daemon.episodes import Name
@@ -118,7 +118,7 @@ def missing(desk: Desk, engine: str) -> None:
     """After a full list: names that have problems and that nobody has are gone from now on."""
     names = desk.repairs.names().union(desk.episodes.names())
     for name in sorted(n for n in names if n[0] == engine and n not in desk.gone):
-        if desk.roster.owner(name) is None:
+        if desk.roster.owner(name) is None and not absence.is_engine(name):
             desk.gone.set(name, desk.now + desk.grace)
 
 

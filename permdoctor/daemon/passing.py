@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from permdoctor.daemon import arrivals, bounds, results
+from permdoctor.daemon import absence, arrivals, bounds, results
 from permdoctor.daemon.desk import Desk
 from permdoctor.daemon.episodes import Name
 from permdoctor.daemon.events import ContainerRef, Watch, Watched
 from permdoctor.daemon.loops import AWAY
 from permdoctor.kernel.text import printable
+
+_FORGOTTEN = "its engine has been away for too long"
 
 
 def give_up(desk: Desk) -> None:
@@ -35,17 +37,18 @@ def pass_away(desk: Desk) -> None:
         _not_back(desk, ref)
     while (name := desk.gone.pop(desk.now)) is not None:
         over(desk, name)
+    absence.expire(desk)
     for one in desk.connections.forgotten(desk.now):
         desk.log("warning", "engine forgotten", engine=printable(one.engine), why=one.why)
-        forget(desk, one.engine)
+        forget(desk, one.engine, _FORGOTTEN)
 
 
-def forget(desk: Desk, engine: str, why: str = "") -> None:
-    """Everything of an engine that is not known any more."""
+def forget(desk: Desk, engine: str, why: str) -> None:
+    """Everything that ran on an engine that is not known any more."""
     for record in desk.roster.of(engine):
         arrivals.depart(desk, record)
     names = desk.repairs.names().union(desk.episodes.names())
-    for name in sorted(n for n in names if n[0] == engine):
+    for name in sorted(n for n in names if n[0] == engine and not absence.is_engine(n)):
         desk.gone.discard(name)
         over(desk, name, why)
 

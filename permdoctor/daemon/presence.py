@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from permdoctor.daemon import arrivals, bounds, passing
+from permdoctor.daemon import absence, arrivals, bounds, passing
 from permdoctor.daemon.connections import Connection
 from permdoctor.daemon.desk import Desk
 from permdoctor.daemon.events import Disconnected, Seen
@@ -40,6 +40,7 @@ def listed(desk: Desk, engine: str, containers: tuple[Seen, ...]) -> None:
         return
     asked = desk.count if one.asked is None else one.asked
     amends = desk.connections.up(one, desk.now, desk.wall, desk.rules.sweep)
+    absence.assess(desk, one)
     arrivals.listed(desk, one, containers, asked)
     arrivals.missing(desk, engine)
     if amends:
@@ -61,6 +62,8 @@ def disconnected(desk: Desk, event: Disconnected) -> None:
         return
     why = printable(event.why)[: desk.limits.text]
     what = "engine disconnected" if one.connected else "engine does not answer"
+    if one.connected:
+        absence.awaited(desk, one)
     if desk.connections.down(one, why, desk.now, desk.wall):
         desk.log("warning", what, engine=printable(event.engine), why=why)
     for name in desk.gone:
@@ -73,6 +76,7 @@ def left(desk: Desk, engine: str) -> None:
     desk.log("info", "engine is not watched any more", engine=printable(engine))
     desk.connections.drop(engine)
     passing.forget(desk, engine, _GONE)
+    passing.over(desk, absence.name_of(engine), _GONE)
 
 
 def _doubted(desk: Desk, one: Connection) -> None:

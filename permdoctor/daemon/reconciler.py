@@ -29,7 +29,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from permdoctor.alerts.alert import AlertStatus
-from permdoctor.daemon import arrivals, bounds, neighbours, passing, presence, results
+from permdoctor.daemon import absence, arrivals, bounds, neighbours, passing, presence, results
 from permdoctor.daemon.desk import Desk
 from permdoctor.daemon.events import (
     Changed,
@@ -108,6 +108,7 @@ class Reconciler:
             desk.touched.first(),
             desk.gone.first(),
             desk.away.first(),
+            desk.absent.first(),
             desk.watch_at if desk.roots.changed else None,
         ]
         if self._expiry is not None:
@@ -209,6 +210,7 @@ class Reconciler:
             elif desk.connections.connected(name[0]):
                 results.reassess(desk, [name])
         for one in desk.connections:
+            absence.assess(desk, one)
             if one.connected:
                 arrivals.missing(desk, one.engine)
 
@@ -250,6 +252,8 @@ class Reconciler:
         self._expiry = next_expiry(desk.rules.silences, desk.wall)
         for record in desk.roster:
             results.assess(desk, record)
+        for one in desk.connections:
+            absence.assess(desk, one)
 
     def _ready(self, ref: ContainerRef) -> bool:
         return self._desk.connections.connected(ref.engine)

@@ -72,6 +72,7 @@ _TABLE: Final = (
     ("PD401", "repair-in-vain", "The service repaired this, and it is still there"),
     ("PD402", "repairs-fight", "Two repairs undo each other; the service has stopped them"),
     ("PD403", "mount-unjudged", "A mount cannot be judged: its filesystem does not answer"),
+    ("PD404", "engine-away", "An engine does not answer: nothing that it runs is judged"),
 )
 
 CODES: Final[Mapping[str, Code]] = MappingProxyType(

@@ -58,6 +58,8 @@ SAVE, GROUP, WORKERS, WELL = case("S4"), case("C1 label"), case("C11"), case("S1
 MORTAL = case("C14")
 """Not started again with its engine, as all the others are."""
 
+AWAY = Row(container="", code="PD404", target="")
+
 ANYWHERE = (SAVE, WORKERS, WELL)
 REMAPPED = (*ANYWHERE, GROUP, case("C6"), case("C12"))
 EACH = {c.codes: c for c in reversed(CASES)}.values()
@@ -204,7 +206,9 @@ def test_prometheus_and_alertmanager_took_part(stage: Stage) -> None:
 
 
 def test_engines_die_and_come_back(stage: Stage) -> None:
-    """What ended and what was mended meanwhile is known; the rest is not told anew."""
+    """People are told that they are away; what ended and what was mended meanwhile is known, and
+    the rest is not told anew.
+    """
     stage.remove((kind, c) for kind, c in PLAYED if c not in (*ANYWHERE, GROUP, MORTAL))
     everybody_says_so(stage)
     mortal = [kind for kind in stage.engines if kind != "rootless"]
@@ -215,13 +219,14 @@ def test_engines_die_and_come_back(stage: Stage) -> None:
     for kind in mortal:
         stage.engines[kind].kill(everything=kind == "plain")
     until(lambda: away(stage) == {stage.hosts[kind] for kind in mortal})
+    until(lambda: open_at_webhook(stage)[AWAY] == len(mortal))
     os.chmod(stage.sources[stage.named("plain", GROUP)], 0o775)
     for kind in mortal:
         stage.engines[kind].revive()
     until(lambda: connected(stage.service) == before + len(mortal), say=lambda: stage.service.log)
     everybody_says_so(stage)
-    assert stage.at_webhook("firing") == told
-    assert set(stage.at_webhook("resolved") - resolved) == over
+    assert stage.at_webhook("firing") - told == Counter({AWAY: len(mortal)})
+    assert set(stage.at_webhook("resolved") - resolved) == over | {AWAY}
 
 
 def test_what_is_mended_is_over_everywhere(stage: Stage) -> None:

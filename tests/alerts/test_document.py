@@ -61,6 +61,11 @@ def of_container(name: str = "trainer", engine: str = "unix:///run/docker.sock")
             ],
             id="a name that is a trap",
         ),
+        pytest.param(
+            of_container(""),
+            ["permdoctor status", "permdoctor codes PD101"],
+            id="an engine",
+        ),
         pytest.param(of_container("--config=/tmp/x"), [], id="a name that is an option"),
         pytest.param(resolved(of_container()), [], id="it is over"),
     ],
@@ -92,6 +97,17 @@ def test_everybody_is_told_everything(say: Callable[[Alert], Any]) -> None:
     said = json.dumps(say(of))
     for text in (of.title, of.who, *of.detail, *of.remedies, *document(of).next_steps):
         assert text in said
+
+
+@pytest.mark.parametrize(
+    "say", [pytest.param(say, id=name) for name, say in SAYS if name in ("apprise", "journald")]
+)
+def test_a_headline_names_the_engine_where_there_is_no_container(
+    say: Callable[[Alert], Any],
+) -> None:
+    of = of_container("")
+    assert f"{of.problem.engine}: " in json.dumps(say(of))
+    assert ": : " not in json.dumps(say(of))
 
 
 @pytest.mark.parametrize(

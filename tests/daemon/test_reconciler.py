@@ -318,7 +318,7 @@ def test_lists_are_asked_for() -> None:
     story.play((320, swept()))
     assert story.until(450) == ["420 list"]
     story.play((430, disconnected()))
-    assert story.until(1000) == []
+    assert story.until(1000) == ["550 +PD404 "]
 
 
 def test_an_old_list_does_not_overrule_what_was_heard_since() -> None:
@@ -444,10 +444,11 @@ def test_an_engine_that_stays_away_is_forgotten() -> None:
     story = Story(Limits(forget=1000.0))
     settled(story, "a")
     story.play((10, change("a")), (12, Result("a", "PD101")), (20, disconnected()))
-    assert story.until(1000) == []
+    assert story.until(1000) == ["140 +PD404 "]
     assert story.until(1100) == ["1020 -PD101 a"]
     state = story.reconciler.state()
-    assert (state.containers, state.engines, state.firing) == ((), (), ())
+    assert (state.containers, state.engines) == ((), ())
+    assert [a.problem.code for a in state.firing] == ["PD404"], "it is still away"
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ TOLD = [
             (900, connected()),
             (1019, stop("b")),
         ],
-        ["1 +PD101 a"],
+        ["1 +PD101 a", "123 +PD404 ", "900 -PD404 "],
         id="nobody is gone while the engine is away, nor at once when it is back",
     ),
     pytest.param(
@@ -130,7 +130,7 @@ TOLD = [
             (900, connected()),
             (1021, stop("b")),
         ],
-        ["1 +PD101 a", "1020 -PD101 a"],
+        ["1 +PD101 a", "123 +PD404 ", "900 -PD404 ", "1020 -PD101 a"],
         id="gone while the engine was away",
     ),
     pytest.param(

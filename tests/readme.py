@@ -33,11 +33,24 @@ SOURCE = "/srv/models"
 ID = re.compile(r"\b\d{8}-\d{6}-[0-9a-f]{4}\b")
 TIME = re.compile(r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ")
 
+SINCE = re.compile(r"\bfor \d+ s, since \S+ \S+ UTC")
+
+SERVE = """
+permdoctor serve > "$STATE/log" 2>&1 & echo $! > "$STATE/pid"
+for n in $(seq 600); do
+    permdoctor findings > "$STATE/found" 2>&1 || test $? != 1 || break; sleep 0.1
+done
+"""
+"""A service that has found something."""
+
+STOP = 'kill $(cat "$STATE/pid")'
+
 APPLY, UNDO = "permdoctor fix trainer --apply --yes", "permdoctor undo --last --yes"
 AROUND = {
     APPLY: ("true", UNDO),
     UNDO: (APPLY, "true"),
     "permdoctor history": (f"{APPLY} && {UNDO}", "true"),
+    "permdoctor findings": (SERVE, STOP),
 }
 """What is run before and after a screen that changes something or shows what was changed: each
 screen finds the scene as it was, with a history of its own.
@@ -62,12 +75,16 @@ def scene(lab: Lab, engine: Engine) -> Iterator[dict[str, str]]:
 def environment(engine: Engine, state: Path, root: str = "/") -> dict[str, str]:
     """Of a reader who has one engine, and a configuration that allows repair below ``root``."""
     config = state / "config.toml"
-    config.write_text(f'[repair]\nstate = "{state}/state"\nroots = ["{root}"]\n')
+    config.write_text(
+        f'[repair]\nstate = "{state}/state"\nroots = ["{root}"]\n'
+        f'[service]\nsocket = "{state}/status.sock"\n[metrics]\nlisten = ""\n'
+    )
     config.chmod(0o600)
     return {
         **os.environ,
         "DOCKER_HOST": engine.host,
         "PERMDOCTOR_CONFIG": str(config),
+        "STATE": str(state),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
 
@@ -90,6 +107,7 @@ def run(command: str, engine: Engine, replace: dict[str, str]) -> str:
     for real, shown in replace.items():
         text = text.replace(real, shown)
     text = re.sub(r"sleep\[\d+\]", "sleep[4242]", text)
+    text = SINCE.sub("for 3 min, since 2026-11-22 05:12:05 UTC", text)
     return TIME.sub("2026-11-22 05:12:05Z", _with_ids(text))
 
 

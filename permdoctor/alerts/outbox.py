@@ -23,6 +23,7 @@ from permdoctor.alerts.courier import Courier, Log
 from permdoctor.alerts.delivery import StoreClosedError
 from permdoctor.alerts.sink import Sink
 from permdoctor.alerts.store import Store
+from permdoctor.diagnosis.report import Severity
 from permdoctor.errors import CannotCheckError
 
 _AFTER_TROUBLE: Final = 5.0
@@ -119,6 +120,11 @@ class Outbox:
     def counters(self) -> dict[str, Counters]:
         """By sink."""
         return {name: courier.counters() for name, courier in self._couriers.items()}
+
+    @property
+    def tells_from(self) -> Severity | None:
+        """The least severity that any sink is told; ``None``: there is no sink."""
+        return min((c.sink.min_severity for c in self._couriers.values()), default=None)
 
     @property
     def refused(self) -> int:

@@ -169,6 +169,7 @@ class _Service:
             troubles=tuple(filter(None, (self._parts.health.unkept(), *self._doors.troubles))),
             sinks=box.counters(),
             waiting=box.waiting(),
+            tells_from=box.tells_from,
         )
 
     # -- what comes --------------------------------------------------------------------------

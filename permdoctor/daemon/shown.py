@@ -26,7 +26,7 @@ MOST_FINDINGS: Final = 5000
 class Facts(Struct, frozen=True, kw_only=True):
     """What the state does not say.  ``started`` is seconds since the epoch; ``config_error`` is
     why the configuration in the files is not in force (empty: it is), ``troubles`` what else is
-    wrong.  Sinks by name.
+    wrong.  Sinks by name; ``tells_from`` is the least severity that any is told (``None``: none).
     """
 
     host: str
@@ -35,6 +35,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     troubles: tuple[str, ...] = ()
     sinks: Mapping[str, Counters] = {}
     waiting: Mapping[str, int] = {}
+    tells_from: Severity | None = None
 
 
 class Filter(Struct, frozen=True, kw_only=True):
@@ -104,7 +105,7 @@ def findings(state: State, which: Filter, facts: Facts, wall: float) -> doc.Find
         host=one_line(facts.host),
         time=rfc3339(wall),
         containers=len(chosen),
-        findings=[_finding(c, f, wall) for c, f in shown[:MOST_FINDINGS]],
+        findings=[_finding(c, f, facts.tells_from, wall) for c, f in shown[:MOST_FINDINGS]],
         ignored=len(wanted) - len(shown),
         left_out=max(0, len(shown) - MOST_FINDINGS),
         unjudged=list(_unjudged(chosen))[:MOST_FINDINGS],
@@ -148,7 +149,9 @@ def _sink(name: str, of: Counters, waiting: int) -> doc.SinkDoc:
     )
 
 
-def _finding(container: ContainerState, of: FindingState, wall: float) -> doc.KnownFindingDoc:
+def _finding(
+    container: ContainerState, of: FindingState, tells_from: Severity | None, wall: float
+) -> doc.KnownFindingDoc:
     found = of.found
     code = CODES.get(found.problem.code)
     return doc.KnownFindingDoc(
@@ -165,7 +168,7 @@ def _finding(container: ContainerState, of: FindingState, wall: float) -> doc.Kn
         detail=[one_line(each) for each in found.detail],
         remedies=[one_line(each) for each in found.remedies],
         since=rfc3339(of.since),
-        told=of.told,
+        told=of.told and tells_from is not None and found.severity >= tells_from,
         ignored=one_line(of.ignored),
         repair=one_line(of.repair),
         seconds=max(0.0, round(wall - of.since, 3)),

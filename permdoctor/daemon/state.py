@@ -14,9 +14,10 @@ from permdoctor.daemon.events import ContainerRef, Found
 
 class FindingState(Struct, frozen=True, kw_only=True):
     """A finding of a running container.  ``since`` is when this instance of the container was
-    first found with it, or when the alert began that people have of it (``told``).  ``ignored`` is
-    the reason of the silence that keeps it from being told, empty if there is none.  ``repair`` is
-    why it is not repaired although a rule is for this container, empty if there is nothing to say.
+    first found with it, or when its alert began (``told``: there is one, for whoever listens).
+    ``ignored`` is the reason of the silence that keeps it from being told, empty if there is none.
+    ``repair`` is why it is not repaired although a rule is for this container, empty if there is
+    nothing to say.
     """
 
     found: Found

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from permdoctor.alerts.alert import Alert
 from permdoctor.alerts.outbox import Outbox
 from permdoctor.alerts.sink import RetryError, Sink
+from permdoctor.diagnosis.report import Severity
 from permdoctor.errors import CannotCheckError, UsageError
 
 from .build import Taker, alert, resolved
@@ -69,6 +70,23 @@ def test_a_dead_sink_delays_no_other(tmp_path: Path) -> None:
     box.close(0.1)
     assert time.monotonic() - begun < 1
     dead.go.set()
+
+
+@pytest.mark.parametrize(
+    ("severities", "least"),
+    [
+        ((), None),
+        ((Severity.ERROR,), Severity.ERROR),
+        ((Severity.ERROR, Severity.WARNING), Severity.WARNING),
+    ],
+)
+def test_from_which_severity_on_anybody_is_told(
+    tmp_path: Path, severities: tuple[Severity, ...], least: Severity | None
+) -> None:
+    sinks = [Taker(name=str(s), min_severity=s) for s in severities]
+    box = outbox(tmp_path / "o", *sinks)
+    assert box.tells_from == least
+    box.close(0)
 
 
 def test_what_waits_survives(tmp_path: Path) -> None:

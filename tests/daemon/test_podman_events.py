@@ -1,4 +1,8 @@
-"""What Podman's compatible socket sends (recorded from Podman 4.3), and what is made of it."""
+"""What Podman's compatible socket sends, and what is made of it.
+
+The actions and their order are those that Podman 4.3 was seen to send; the rest of each event is
+written here.
+"""
 
 from __future__ import annotations
 

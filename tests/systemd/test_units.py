@@ -66,20 +66,27 @@ def test_systemd_has_nothing_to_say(units: Path) -> None:
 
 @needs_analyze
 @pytest.mark.parametrize(
-    ("name", "config", "most"),
+    ("name", "config", "most", "said"),
     [
-        pytest.param(SERVICE, None, 2.5, id="observes"),
-        pytest.param(SERVICE, ROOTS, 3.2, id="repairs"),
-        pytest.param("permdoctor-check.service", None, 2.0, id="checks"),
+        pytest.param(SERVICE, None, 2.5, 0, id="observes"),
+        pytest.param(SERVICE, ROOTS, 3.2, 1, id="repairs"),
+        pytest.param("permdoctor-check.service", None, 2.0, 2, id="checks"),
     ],
 )
-def test_exposure(units: Path, name: str, config: Config | None, most: float) -> None:
+def test_exposure(units: Path, name: str, config: Config | None, most: float, said: int) -> None:
+    """And what the README says of it, where it is that systemd."""
     if config is not None:
         add_drop_in(units, config)
     told = analyze(units, "security", "--offline=yes", "--no-pager", name)
     level = re.search(r"Overall exposure level for \S+: ([0-9.]+)", told)
     assert level is not None, told
     assert float(level[1]) <= most
+    text = (ROOT / "systemd" / "README.md").read_text("utf-8")
+    words = r"says (\S+) for it, (\S+) with .*?, (\S+) for the.*?systemd (\d+)"
+    sentence = re.search(words, text, re.DOTALL)
+    assert sentence is not None
+    version = analyze(units, "--version").split()[1]
+    assert version != sentence[4] or level[1] == sentence[said + 1]
 
 
 def test_what_lies_in_systemd_is_what_ships() -> None:

@@ -31,6 +31,7 @@ FACTS = Facts(
     started=NOW - 3600,
     sinks={"pager": Counters(sent=3, dropped=1)},
     waiting={"pager": 2},
+    tells_from=Severity.WARNING,
 )
 
 

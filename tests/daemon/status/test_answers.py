@@ -53,6 +53,16 @@ def test_status(serve: Serve, place: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("tells_from", "told"),
+    [(Severity.INFO, {"PD101", "PD201"}), (Severity.ERROR, {"PD101"}), (None, set())],
+)
+def test_nobody_was_told_where_nobody_listens(tells_from: Severity | None, told: set[str]) -> None:
+    facts = replace(FACTS, tells_from=tells_from)
+    answer = shown.findings(busy(), Filter(container="trainer"), facts, NOW)
+    assert {f.code for f in answer.findings if f.told} == told
+
+
+@pytest.mark.parametrize(
     ("query", "codes", "ignored"),
     [
         pytest.param("", ["PD101", "PD201", "PD302"], 1, id="all, the worst first"),

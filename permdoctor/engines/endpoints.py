@@ -134,7 +134,8 @@ def _local_tcp(rest: str, shown: str) -> str:
         parts = urlsplit(f"tcp://{rest}")
         host, port = parts.hostname or "localhost", parts.port or 2375
     except ValueError as e:
-        raise UsageError(f"{shown}: {e}", hint="tcp://127.0.0.1:2375") from e
+        why = printable(str(e)[:_SHOWN])
+        raise UsageError(f"{shown}: {why}", hint="tcp://127.0.0.1:2375") from e
     if not (host in ("localhost", "::1") or _is_loopback4(host)):
         raise _remote(shown)
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
@@ -198,8 +199,8 @@ def _context(config_dir: str, name: str, origin: str) -> Endpoint:
         raise UsageError(f"{shown}: there is no such context", hint=_LIST) from e
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
         raise UsageError(f"{shown}: broken: {printable(path)}: {_why(e)}", hint=_LIST) from e
-    if not isinstance(host, str):
-        raise UsageError(f"{shown}: broken: its Host is no text", hint=_LIST)
+    if not isinstance(host, str) or not host.isprintable():
+        raise UsageError(f"{shown}: broken: its Host is no printable text", hint=_LIST)
     folder = os.path.join(config_dir, "contexts", "tls", digest, "docker")
     tls = _tls_files(folder, verify=not skip) if os.path.isdir(folder) else None
     return _endpoint(host, shown, tls)

@@ -97,10 +97,11 @@ def test_nothing_set_is_the_default_socket(tmp_path: Path) -> None:
         pytest.param(["npipe:////./pipe/x"], {}, "cannot talk npipe", id="npipe"),
         pytest.param(["unix://relative"], {}, "not an absolute path", id="relative"),
         pytest.param(["tcp://127.0.0.1:x"], {}, "--host", id="no port number"),
+        pytest.param(["[::1]:1" + "\udced" * 9999], {}, "--host", id="an endless port"),
         pytest.param([], {"DOCKER_CONTEXT": "nosuch"}, "no such context", id="no such context"),
         pytest.param([], {"DOCKER_CONTEXT": "torn"}, "broken: ", id="torn JSON"),
         pytest.param([], {"DOCKER_CONTEXT": "empty"}, "names no docker endpoint", id="empty"),
-        pytest.param([], {"DOCKER_CONTEXT": "odd"}, "its Host is no text", id="odd host"),
+        pytest.param([], {"DOCKER_CONTEXT": "odd"}, "its Host is no printable text", id="odd host"),
         pytest.param([], {"DOCKER_CONTEXT": "list"}, "names no docker endpoint", id="a list"),
         pytest.param([], {"DOCKER_CONTEXT": "\x1b[2J"}, "no such context", id="control bytes"),
     ],
@@ -112,6 +113,7 @@ def test_refused_with_one_clear_line(
         find_endpoints(hosts, {"HOME": str(home), **environ})
     assert phrase in e.value.message
     assert e.value.message.isprintable()
+    assert len(e.value.message) < 2000
     assert e.value.hint
 
 

@@ -60,6 +60,9 @@ from permdoctor.kernel.text import printable
 _NAME: Final = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 _MAX_EXECS: Final = 64
 _MAX_LINKS: Final = 8
+_UTSNAME: Final = 64
+"""Characters of a kernel's release, at most (uname(2))."""
+
 _NO_SUCH_PATH: Final = ("not a directory", "too many links", "file name too long")
 """Errors of a path's lookup that an engine gives as 500."""
 
@@ -314,7 +317,7 @@ class DockerEngine:
         if isinstance(theirs, str) and theirs and theirs != ours:
             raise EngineError(
                 f"{printable(self.endpoint.url)}: its containers run on another kernel"
-                f" ({printable(theirs)}, here {ours}): a virtual machine, or a forwarded socket",
+                f" ({printable(theirs[:_UTSNAME])}, here {ours}): a virtual machine, or a forwarded socket",
                 hint="run permdoctor where the containers run",
             )
 

@@ -317,7 +317,8 @@ class DockerEngine:
         if isinstance(theirs, str) and theirs and theirs != ours:
             raise EngineError(
                 f"{printable(self.endpoint.url)}: its containers run on another kernel"
-                f" ({printable(theirs[:_UTSNAME])}, here {ours}): a virtual machine, or a forwarded socket",
+                f" ({printable(theirs[:_UTSNAME])}, here {ours}):"
+                " a virtual machine, or a forwarded socket",
                 hint="run permdoctor where the containers run",
             )
 

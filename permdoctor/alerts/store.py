@@ -21,32 +21,21 @@ import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from msgspec.structs import replace
 
-from permdoctor.alerts import room, wording
 from permdoctor.alerts.alert import Alert, AlertStatus
 from permdoctor.alerts.database import connect, one, rows_of
 from permdoctor.alerts.delivery import (
-    DROPPED,
     SENT,
     WAITING,
     Delivery,
     StoreClosedError,
     Told,
-    as_text,
     from_text,
 )
+from permdoctor.alerts.ledger import Ledger
 from permdoctor.alerts.sink import Sink
-
-MAX_FIRING: Final = 20_000
-MAX_WAITING: Final = 10_000
-KEPT: Final = 1_000
-"""Resolved alerts that are remembered, so that one that is told again is known."""
-
-CLEANED: Final = 100
-"""After so many resolves what is more than that is forgotten."""
 
 
 class Store:
@@ -57,12 +46,9 @@ class Store:
         told at the start of what fires and it has not heard: it may be new, or have refused it.
         Raises ``sqlite3.Error``.
         """
-        self._sinks = {sink.name: sink for sink in sinks}
+        self._ledger = Ledger(sinks)
         self._lock = threading.Lock()
         self._closed = False
-        self._resolves = 0
-        self._waiting = dict.fromkeys(self._sinks, 0)
-        self._busy: dict[str, frozenset[int]] = dict.fromkeys(self._sinks, frozenset())
         self._durable = connect(file, synchronous="FULL")
         self._quick = connect(file, synchronous="NORMAL")
         try:
@@ -75,20 +61,19 @@ class Store:
         with self._writing(self._durable) as db:
             for (text,) in db.execute("SELECT text FROM delivery WHERE state = 0"):
                 from_text(text)
-            self.forgotten = self._tell_others(db, now)
-            room.forget_resolved(db, KEPT)
+            self.forgotten = self._ledger.tell_others(db, now)
 
     def change_sinks(self, sinks: tuple[Sink, ...], now: float) -> tuple[str, ...]:
         """Others are told from now on.  Returns the names of those that are forgotten.  Raises
         ``sqlite3.Error``, with everything as it was.
         """
-        before = self._sinks
+        before = self._ledger.sinks
         try:
             with self._writing(self._durable) as db:
-                self._sinks = {sink.name: sink for sink in sinks}
-                return self._tell_others(db, now)
+                self._ledger.sinks = {sink.name: sink for sink in sinks}
+                return self._ledger.tell_others(db, now)
         except sqlite3.Error:
-            self._sinks = before
+            self._ledger.sinks = before
             raise
 
     def close(self) -> None:
@@ -101,15 +86,10 @@ class Store:
         """Keep it for everybody.  ``now`` is since the epoch."""
         with self._writing(self._durable) as db:
             if alert.status is AlertStatus.RESOLVED:
-                self._resolve(db, alert, now)
-            elif not self._fire(db, alert, now):
+                self._ledger.resolve(db, alert, now)
+            elif not self._ledger.fire(db, alert, now):
                 return Told(refused=True)
-            evicted = tuple(
-                (name, self._drop(db, name, room.oldest(db, name, self._busy[name])))
-                for name in self._sinks
-                if self._waiting[name] > MAX_WAITING
-            )
-        return Told(evicted=evicted)
+            return Told(evicted=self._ledger.evict(db))
 
     def firing(self) -> tuple[Alert, ...]:
         with self._reading() as db:
@@ -133,7 +113,7 @@ class Store:
 
     def waiting(self) -> dict[str, int]:
         with self._lock:
-            return {name: self._waiting[name] for name in self._sinks}
+            return dict(self._ledger.waiting)
 
     def next(self, sink: str, limit: int, not_yet: Collection[int]) -> list[Delivery]:
         """Up to ``limit`` deliveries, at most one a fingerprint, those that were tried least often
@@ -175,161 +155,19 @@ class Store:
                 if waits is not None:
                     db.execute("UPDATE delivery SET attempts = attempts + 1 WHERE n = ?", (d.n,))
                     begun.append(replace(d, alert=from_text(waits[0])))
-            self._busy[sink] = frozenset(d.n for d in begun)
+            self._ledger.busy(sink, (d.n for d in begun))
             return begun
 
     def sent(self, sink: str, deliveries: Iterable[Delivery]) -> None:
         with self._writing(self._quick) as db:
-            self._busy[sink] = frozenset()
-            self._note(db, sink, [d.n for d in deliveries], SENT)
+            self._ledger.busy(sink, ())
+            self._ledger.note(db, sink, [d.n for d in deliveries], SENT)
 
     def drop(self, sink: str, deliveries: Iterable[Delivery]) -> None:
         """Not to be told; nor are the resolves of which the sink then knows no firing."""
         with self._writing(self._quick) as db:
-            self._busy[sink] = frozenset()
-            self._drop(db, sink, [d.n for d in deliveries])
-
-    # --- inside a transaction ---
-
-    def _fire(self, db: sqlite3.Connection, alert: Alert, now: float) -> bool:
-        """A new episode, or what is known, in other words."""
-        known = one(
-            db,
-            "SELECT n, severity, revision, resolved FROM alert WHERE episode = ?",
-            (alert.episode,),
-        )
-        if known is not None:
-            n, worst, revision, resolved = known
-            if resolved or alert.revision < revision:
-                return True
-            db.execute(
-                "UPDATE alert SET severity = ?, revision = ?, text = ? WHERE n = ?",
-                (max(worst, int(alert.severity)), alert.revision, as_text(alert), n),
-            )
-            if alert.revision == revision:
-                wording.renew(db, n, alert)
-            elif alert.severity > worst:
-                self._deliver(db, n, alert, now)
-            else:
-                self._update(db, n, alert, now)
-            return True
-        self._end_episode_before(db, alert, now)
-        (firing,) = one(db, "SELECT count(*) FROM alert WHERE resolved = 0") or (0,)
-        if firing >= MAX_FIRING:
-            return False
-        added = db.execute(
-            "INSERT INTO alert (episode, fingerprint, severity, revision, text)"
-            " VALUES (?, ?, ?, ?, ?)",
-            (
-                alert.episode,
-                alert.problem.fingerprint,
-                int(alert.severity),
-                alert.revision,
-                as_text(alert),
-            ),
-        )
-        assert added.lastrowid is not None
-        self._deliver(db, added.lastrowid, alert, now)
-        return True
-
-    def _end_episode_before(self, db: sqlite3.Connection, alert: Alert, now: float) -> None:
-        """A problem fires once at a time."""
-        for (text,) in rows_of(
-            db,
-            "SELECT text FROM alert WHERE fingerprint = ? AND resolved = 0",
-            (alert.problem.fingerprint,),
-        ):
-            before = from_text(text)
-            ended = max(before.started, alert.started)
-            self._resolve(db, replace(before, status=AlertStatus.RESOLVED, ended=ended), now)
-
-    def _resolve(self, db: sqlite3.Connection, alert: Alert, now: float) -> None:
-        firing = one(db, "SELECT n FROM alert WHERE episode = ? AND resolved = 0", (alert.episode,))
-        if firing is None:
-            return
-        db.execute("UPDATE alert SET resolved = 1 WHERE n = ?", firing)
-        for (sink,) in rows_of(
-            db,
-            "SELECT DISTINCT sink FROM delivery WHERE alert = ? AND state != ?",
-            (firing[0], DROPPED),
-        ):
-            self._add(db, sink, firing[0], alert, now)
-        self._resolves += 1
-        if self._resolves % CLEANED == 0:
-            room.forget_resolved(db, KEPT)
-
-    def _deliver(self, db: sqlite3.Connection, n: int, alert: Alert, now: float) -> None:
-        """To every sink that wants it."""
-        for sink in self._sinks.values():
-            if alert.severity >= sink.min_severity and not wording.replaced(
-                db, sink.name, n, alert, only_updates=True
-            ):
-                self._add(db, sink.name, n, alert, now)
-
-    def _update(self, db: sqlite3.Connection, n: int, alert: Alert, now: float) -> None:
-        """To those that can use it, of those that were or will be told of a firing."""
-        update = replace(alert, update=True)
-        for sink in self._sinks.values():
-            if not wording.heard(db, sink.name, n):
-                continue
-            if not wording.replaced(db, sink.name, n, update) and sink.updates:
-                self._add(db, sink.name, n, update, now)
-
-    def _deliver_again(self, db: sqlite3.Connection, n: int, alert: Alert, now: float) -> None:
-        """To every sink that wants it and has not heard of it, or where it was dropped."""
-        for sink in self._sinks.values():
-            if alert.severity >= sink.min_severity and not wording.heard(db, sink.name, n):
-                self._add(db, sink.name, n, alert, now)
-        db.execute(
-            "UPDATE delivery SET state = ?, told = ?, attempts = 0"
-            " WHERE alert = ? AND revision = ? AND state = ?",
-            (WAITING, now, n, alert.revision, DROPPED),
-        )
-
-    def _add(self, db: sqlite3.Connection, sink: str, n: int, alert: Alert, now: float) -> None:
-        added = db.execute(
-            "INSERT OR IGNORE INTO delivery"
-            " (sink, alert, fingerprint, status, revision, text, told)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (sink, n, alert.problem.fingerprint, alert.status, alert.revision, as_text(alert), now),
-        )  # fmt: skip
-        self._waiting[sink] += added.rowcount
-
-    def _tell_others(self, db: sqlite3.Connection, now: float) -> tuple[str, ...]:
-        """The sinks are others.  Returns the names of those that are forgotten."""
-        self._waiting = dict.fromkeys(self._sinks, 0)
-        self._busy = {name: self._busy.get(name, frozenset()) for name in self._sinks}
-        forgotten = self._forget_other_sinks(db)
-        for n, text in rows_of(db, "SELECT n, text FROM alert WHERE resolved = 0"):
-            self._deliver_again(db, n, from_text(text), now)
-        self._waiting |= dict(
-            rows_of(db, "SELECT sink, count(*) FROM delivery WHERE state = 0 GROUP BY sink")
-        )
-        return forgotten
-
-    def _forget_other_sinks(self, db: sqlite3.Connection) -> tuple[str, ...]:
-        """Deliveries to sinks that are not configured any more.  Returns their names."""
-        known = [row[0] for row in rows_of(db, "SELECT DISTINCT sink FROM delivery")]
-        gone = tuple(name for name in known if name not in self._sinks)
-        for name in gone:
-            db.execute("DELETE FROM delivery WHERE sink = ?", (name,))
-        return gone
-
-    def _drop(self, db: sqlite3.Connection, sink: str, ns: list[int]) -> int:
-        dropped = self._note(db, sink, ns, DROPPED)
-        return dropped + self._note(db, sink, room.orphans(db, ns), DROPPED)
-
-    def _note(self, db: sqlite3.Connection, sink: str, ns: list[int], state: int) -> int:
-        """How many of them waited."""
-        ended = sum(
-            db.execute(
-                "UPDATE delivery SET state = ? WHERE n = ? AND state = ?", (state, n, WAITING)
-            ).rowcount
-            for n in ns
-        )
-        if ended:
-            self._waiting[sink] -= ended
-        return ended
+            self._ledger.busy(sink, ())
+            self._ledger.drop(db, sink, [d.n for d in deliveries])
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -344,13 +182,13 @@ class Store:
         with self._lock:
             if self._closed:
                 raise StoreClosedError
-            waiting = dict(self._waiting)
+            waiting = dict(self._ledger.waiting)
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
                 db.execute("COMMIT")
             except BaseException:
-                self._waiting = waiting
+                self._ledger.waiting = waiting
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from permdoctor.alerts import courier, pace, room, store
+from permdoctor.alerts import courier, ledger, pace, room
 from permdoctor.alerts.alert import Alert
 from permdoctor.alerts.courier import STALE, Courier
 from permdoctor.alerts.sink import RetryError, Sink, UndeliverableError
@@ -616,8 +616,8 @@ def test_a_sink_that_is_gone_is_forgotten(post: Make) -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "MAX_WAITING", 20)
-    monkeypatch.setattr(store, "MAX_FIRING", 50)
+    monkeypatch.setattr(ledger, "MAX_WAITING", 20)
+    monkeypatch.setattr(ledger, "MAX_FIRING", 50)
     monkeypatch.setattr(room, "AT_ONCE", 4)
 
 
@@ -660,8 +660,8 @@ def test_too_many_fire(post: Make) -> None:
 
 
 def test_the_file_does_not_grow(post: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "KEPT", 10)
-    monkeypatch.setattr(store, "CLEANED", 5)
+    monkeypatch.setattr(ledger, "KEPT", 10)
+    monkeypatch.setattr(ledger, "CLEANED", 5)
     sink = Taker(per_minute=10**6)
     box = post(sink)
     for number in range(60):
@@ -676,7 +676,7 @@ def test_the_file_does_not_grow(post: Make, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_file_does_not_grow_over_restarts(post: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """None of them lives long enough to count to ``CLEANED``."""
-    monkeypatch.setattr(store, "KEPT", 10)
+    monkeypatch.setattr(ledger, "KEPT", 10)
     for number in range(30):
         box = post(Taker(per_minute=10**6))
         of = alert(1, started=alert().started + number)

@@ -31,6 +31,7 @@ from permdoctor.daemon.events import (
     Seen,
     Swept,
 )
+from permdoctor.daemon.heard import ACTIONS, BEFORE, Replay
 from permdoctor.daemon.inbox import Inbox
 from permdoctor.engines import Summary
 from permdoctor.engines.docker import DockerEngine, transport_to
@@ -44,9 +45,6 @@ from permdoctor.engines.events import (
 )
 from permdoctor.errors import PermdoctorError
 from permdoctor.kernel.text import printable
-
-_BEFORE: Final = 2.0
-"""Seconds before the subscription from which on events are asked for."""
 
 _RUNS: Final = (State.RUNNING, State.PAUSED, State.RESTARTING)
 _NANO: Final = 1_000_000_000
@@ -153,7 +151,7 @@ class Source:
             stream = EventStream(
                 self._endpoint,
                 engine.api_version,
-                time.time() - _BEFORE,
+                time.time() - BEFORE,
                 seconds=self._pace.answer,
             )
             self._stream = stream
@@ -177,7 +175,7 @@ class Source:
         return asked
 
     def _follow(self, stream: EventStream, known: int) -> str:
-        replay = _Replay(known)
+        replay = Replay(known)
         while not self._stop.is_set():
             try:
                 line = stream.next(self._pace.most)
@@ -196,7 +194,7 @@ class Source:
             if event.action == "reload":
                 self._inbox.lose(self.engine)
             return
-        action = _ACTIONS[event.kind].get(event.action)
+        action = ACTIONS[event.kind].get(event.action)
         if action is None or not event.container:
             return
         if action is Action.CHANGE and event.container not in self._running:
@@ -299,34 +297,3 @@ class _Wish(Struct, frozen=True, kw_only=True):
     """A list; ``end``: nothing more is wished for."""
 
     end: bool = False
-
-
-class _Replay:
-    """What is said again when a stream begins, and was listed since: it is older than ``known``, in
-    nanoseconds since the epoch.  Not for longer: clocks are set back.
-    """
-
-    def __init__(self, known: int) -> None:
-        self._known, self._end = known, time.monotonic() + _BEFORE
-
-    def has(self, at: int) -> bool:
-        if at >= self._known or time.monotonic() >= self._end:
-            self._known = 0
-        return 0 < at < self._known
-
-
-_ACTIONS: Final = {
-    "container": {
-        "start": Action.START,
-        "die": Action.STOP,
-        "destroy": Action.GONE,
-        "restart": Action.CHANGE,
-        "unpause": Action.CHANGE,
-        "exec_start": Action.CHANGE,
-        "exec_die": Action.CHANGE,
-        "rename": Action.CHANGE,
-        "update": Action.CHANGE,
-    },
-    "volume": {"mount": Action.CHANGE, "unmount": Action.CHANGE},
-}
-"""``create`` means nothing yet, ``stop`` and ``kill`` come with a ``die``."""

@@ -20,9 +20,10 @@ from typing import Final
 from msgspec import Struct
 from watchdog.observers.inotify_c import InotifyFD
 
+from permdoctor.daemon.allowance import Room
 from permdoctor.daemon.channel import Channel, Closed
 from permdoctor.daemon.hostroot import HostRoot
-from permdoctor.daemon.watches import File, NewDirectory, Room, Root, Watched
+from permdoctor.daemon.watches import File, NewDirectory, Root, Watched
 
 _SEND_SECONDS: Final = 10.0
 _GATHER: Final = 0.02

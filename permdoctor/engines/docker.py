@@ -9,7 +9,6 @@ is asked) and the container itself.  docker-py is imported for TCP endpoints onl
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Collection, Iterable
@@ -23,10 +22,7 @@ from permdoctor.container.inspect import (
     absolute_path,
     container_from_inspect,
     engine_from_info,
-    label_pairs,
     number_of,
-    requested_mounts,
-    state_word,
     text_of,
     version_tuple,
 )
@@ -37,32 +33,27 @@ from permdoctor.engines import (
 )
 from permdoctor.engines.archive import ImageInode, read_member
 from permdoctor.engines.endpoints import Endpoint
+from permdoctor.engines.listing import summary, touches
 from permdoctor.engines.names import ambiguous, gone, unknown
 from permdoctor.engines.pausing import switch
+from permdoctor.engines.refusals import no_engine, require_this_kernel
 from permdoctor.engines.transport import (
     TIMEOUT,
     AnsweredError,
-    EngineError,
     Peer,
     Response,
     Transport,
     UnixTransport,
     answered,
-    not_an_engine,
     quoted,
     read_json,
     segment,
 )
 from permdoctor.kernel.inode import FileType
-from permdoctor.kernel.mountinfo import is_beneath
-from permdoctor.kernel.text import printable
 
 _NAME: Final = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 _MAX_EXECS: Final = 64
 _MAX_LINKS: Final = 8
-_UTSNAME: Final = 64
-"""Characters of a kernel's release, at most (uname(2))."""
-
 _NO_SUCH_PATH: Final = ("not a directory", "too many links", "file name too long")
 """Errors of a path's lookup that an engine gives as 500."""
 
@@ -85,7 +76,7 @@ class DockerEngine:
         try:
             version = response.headers.get("api-version", "")
             if response.status != 200 or version_tuple(version) == (0, 0):
-                raise self._no_engine(response)
+                raise no_engine(self.endpoint.url, response)
         finally:
             response.close()
         return version
@@ -100,7 +91,7 @@ class DockerEngine:
         pending = self._info or self._ask("/info")
         self._info = None
         facts = read_json(pending, self.endpoint.url)
-        self._same_kernel(facts)
+        require_this_kernel(self.endpoint.url, facts)
         peer = self.peer
         info = engine_from_info(
             facts,
@@ -154,7 +145,7 @@ class DockerEngine:
         """The running containers, or every one, sorted by name."""
         found = self._json(f"/containers/json?all={int(every)}")
         rows = found if isinstance(found, list) else ()
-        summaries = (_summary(c) for c in rows if isinstance(c, dict))
+        summaries = (summary(c) for c in rows if isinstance(c, dict))
         return tuple(sorted(summaries, key=lambda s: s.name))
 
     def started(self, container_id: str) -> str:
@@ -181,10 +172,10 @@ class DockerEngine:
         found = []
         if time.monotonic() - self._listed[0] >= max_age:
             self._listed = (time.monotonic(), self.list(every=True))
-        for summary in self._listed[1]:
-            touching = tuple(m for m in summary.mounts if _touches(m, sources))
+        for one in self._listed[1]:
+            touching = tuple(m for m in one.mounts if touches(m, sources))
             if touching:
-                found.append(replace(summary, mounts=touching))
+                found.append(replace(one, mounts=touching))
         return tuple(found)
 
     # -- pausing ---------------------------------------------------------------------------
@@ -297,31 +288,6 @@ class DockerEngine:
         """Names of the containers whose id begins with ``name``."""
         return tuple(s.name or s.id[:12] for s in self.list(every=True) if s.id.startswith(name))
 
-    def _no_engine(self, response: Response) -> EngineError:
-        body = response.read(512)
-        if b"HTTPS" in body or b"HTTP request to an" in body:
-            return EngineError(
-                f"{printable(self.endpoint.url)}: the engine wants TLS",
-                hint="set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH, or use a docker context",
-            )
-        if response.status in (401, 403):
-            return EngineError(
-                f"{printable(self.endpoint.url)}: the engine refuses: {response.status}",
-                hint="an authorization plugin or proxy stands before it",
-            )
-        return not_an_engine(self.endpoint.url)
-
-    def _same_kernel(self, facts: object) -> None:
-        theirs = facts.get("KernelVersion") if isinstance(facts, dict) else None
-        ours = os.uname().release
-        if isinstance(theirs, str) and theirs and theirs != ours:
-            raise EngineError(
-                f"{printable(self.endpoint.url)}: its containers run on another kernel"
-                f" ({printable(theirs[:_UTSNAME])}, here {ours}):"
-                " a virtual machine, or a forwarded socket",
-                hint="run permdoctor where the containers run",
-            )
-
 
 def transport_to(endpoint: Endpoint, seconds: float = TIMEOUT) -> Transport:
     """``seconds`` is how long an answer may take.  Raises ``EngineError`` for TLS files that are
@@ -333,24 +299,3 @@ def transport_to(endpoint: Endpoint, seconds: float = TIMEOUT) -> Transport:
     from permdoctor.engines.tcp import TcpTransport
 
     return TcpTransport(endpoint, seconds)
-
-
-def _summary(obj: dict[str, Any]) -> Summary:
-    names = obj.get("Names")
-    listed = names if isinstance(names, list) else ()
-    own = [text_of(n).removeprefix("/") for n in listed if isinstance(n, str)]
-    # A link shows as "/other/alias": the container's own name has no further slash.
-    name = next((n for n in own if "/" not in n), own[0] if own else "")
-    return Summary(
-        id=text_of(obj.get("Id")),
-        name=name,
-        image=text_of(obj.get("Image")),
-        state=state_word(obj.get("State")),
-        mounts=requested_mounts(obj.get("Mounts"), None),
-        labels=label_pairs(obj.get("Labels")),
-    )
-
-
-def _touches(mount: RequestedMount, sources: Collection[bytes]) -> bool:
-    own = mount.source
-    return own is not None and any(is_beneath(own, s) or is_beneath(s, own) for s in sources)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from permdoctor.daemon import heard as heard_events
 from permdoctor.daemon import source
 from permdoctor.daemon.events import Action, Connected, Event, Happened, Swept
 from permdoctor.daemon.inbox import Inbox
@@ -76,7 +77,8 @@ def test_a_clock_that_is_set_back_silences_nobody(
     engine: StandIn, monkeypatch: pytest.MonkeyPatch, quiet: bool
 ) -> None:
     """Whether something was heard before or not."""
-    monkeypatch.setattr(source, "_BEFORE", 0.2)
+    monkeypatch.setattr(heard_events, "BEFORE", 0.2)
+    monkeypatch.setattr(source, "BEFORE", 0.2)
     heard = Heard(engine)
     if quiet:
         time.sleep(0.3)

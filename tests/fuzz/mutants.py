@@ -15,7 +15,7 @@ from permdoctor.config import files as config_files
 from permdoctor.container import inspect as containers
 from permdoctor.container import userns, users
 from permdoctor.daemon import notify, series, status
-from permdoctor.engines import archive, docker, endpoints, events, transport
+from permdoctor.engines import archive, docker, endpoints, events, listing, transport
 from permdoctor.host import acl
 from permdoctor.kernel import mountinfo, procstatus
 from permdoctor.repair import carried, files, journal, planfile, state
@@ -24,8 +24,8 @@ MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
     "events": (events._labels, "text_of(v)", "v"),
     "docker-inspect": (containers.number_of, "-(1 << 63) <= value < 1 << 63", "True"),
     "podman-inspect": (containers._mappings, "isinstance(m, dict)", "True"),
-    "docker-list": (docker._summary, "isinstance(names, list)", "names"),
-    "podman-list": (docker._summary, 'text_of(obj.get("Id"))', 'obj.get("Id")'),
+    "docker-list": (listing.summary, "isinstance(names, list)", "names"),
+    "podman-list": (listing.summary, 'text_of(obj.get("Id"))', 'obj.get("Id")'),
     "docker-info": (containers.text_of, "if not isinstance(value, str)", "if not value"),
     "podman-info": (containers._mapping, "isinstance(value, dict)", "value"),
     "other-answers": (docker.DockerEngine._exec_pids, "number_of(", "("),

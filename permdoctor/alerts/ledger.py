@@ -112,7 +112,8 @@ class Ledger:
             "SELECT DISTINCT sink FROM delivery WHERE alert = ? AND state != ?",
             (firing[0], DROPPED),
         ):
-            self._add(db, sink, firing[0], alert, now)
+            if sink in self.sinks:  # in a damaged file another name may be left
+                self._add(db, sink, firing[0], alert, now)
         self._resolves += 1
         if self._resolves % CLEANED == 0:
             room.forget_resolved(db, KEPT)

@@ -51,6 +51,8 @@ def from_text(text: str) -> Alert:
         alert = msgspec.convert(json.loads(text), Alert)
         for time in (alert.started, alert.started if alert.ended is None else alert.ended):
             rfc3339(time)
+        if not (0 <= alert.count < 1 << 63 and 0 <= alert.revision < 1 << 63):
+            raise ValueError("a number that nobody counted")
     except (ValueError, TypeError, OverflowError, RecursionError) as e:
         raise sqlite3.DatabaseError(f"an alert that is none: {type(e).__name__}") from None
     return alert

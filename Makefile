@@ -6,10 +6,10 @@
 #   make bench   the benchmarks
 #   make clean   remove what these made
 #
-# PYTHON=python3.12 chooses another interpreter, WORKERS=3 runs the tests side by side.
+# PYTHON=python3.12 chooses another interpreter, WORKERS=0 runs the tests one after the other.
 
 PYTHON ?= python3
-WORKERS ?= 0
+WORKERS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps

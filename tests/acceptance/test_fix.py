@@ -15,18 +15,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from permdoctor.app import applying
 from permdoctor.app.pausing import Standstill, users_of, while_paused
 from permdoctor.engines.docker import DockerEngine
 from permdoctor.errors import CannotCheckError
+from permdoctor.kernel.sysctls import Sysctls
 from permdoctor.repair.journal import About
 from permdoctor.repair.store import Store
 from tests.cli.process import Done
 from tests.cli.repairs import Run, metadata, runner, settings
-from tests.differential import sysctls
 from tests.engines.conftest import client
 from tests.lab.engine import Box, Engine
 from tests.lab.lab import Lab
@@ -354,16 +353,15 @@ def test_live_goes_without(
 ) -> None:
     settings(folder, "live = true")
     real, grew = applying.executor.apply, []
-    safe = msgspec.structs.replace(sysctls.read(), protected_hardlinks=1)
+    safe = Sysctls(protected_hardlinks=1)
+    monkeypatch.setattr("permdoctor.app.fix.procfs.read_sysctls", lambda: safe)
 
     def watched(*args: object) -> object:
         grew.append(writer.grows())
         return real(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(applying.executor, "apply", watched)
-    with sysctls.varied() as write:
-        assert write(safe)
-        done = run(*to(writer, "--live"))
+    done = run(*to(writer, "--live"))
     assert "nobody is paused: --live" in done.out
     assert grew == [True]
 

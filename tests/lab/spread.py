@@ -13,21 +13,26 @@ TOGETHER = ("tests/differential/", "tests/systemd/")
 """The first sets ``fs.protected_*``, which the machine has once; the second boots one systemd."""
 
 LONGEST = (
+    "tests/repair/crash/test_crash.py",
     "tests/test_install.py",
     "tests/acceptance/test_fix.py",
-    "tests/repair/crash/test_crash.py",
-    "tests/host/test_scan.py",
-    "tests/acceptance/test_who_and_where.py",
     "tests/differential/",
+    "tests/daemon/test_serve.py",
+    "tests/acceptance/test_serve.py",
+    "tests/host/test_scan.py",
+    "tests/systemd/",
     "tests/test_lint.py",
-    "tests/acceptance/test_docker.py",
+    "tests/acceptance/test_who_and_where.py",
     "tests/repair/attack/test_attack.py",
     "tests/repair/test_hostile.py",
-    "tests/test_readme.py",
-    "tests/cli/test_fix.py",
     "tests/engines/test_identity.py",
     "tests/repair/test_faults.py",
+    "tests/acceptance/test_docker.py",
+    "tests/daemon/test_drift.py",
     "tests/cli/test_engine.py",
+    "tests/daemon/test_reconciler_world.py",
+    "tests/daemon/test_ends.py",
+    "tests/test_readme.py",
 )
 """Ten seconds and more; the others follow in the order of collection."""
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import selectors
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, assert_never
 
 from msgspec.structs import replace
 
-from permdoctor.alerts.alert import Alert
 from permdoctor.daemon import log
 from permdoctor.daemon.events import (
     Check,
@@ -35,6 +33,7 @@ from permdoctor.daemon.events import (
 from permdoctor.daemon.parts import Parts
 from permdoctor.daemon.reconciler import Reconciler
 from permdoctor.daemon.state import State
+from permdoctor.daemon.unsaid import Unsaid
 from permdoctor.errors import PermdoctorError
 
 BATCH: Final = 256
@@ -52,7 +51,7 @@ class Loop:
     def __init__(self, parts: Parts, reconciler: Reconciler) -> None:
         self._parts, self._reconciler = parts, reconciler
         self._selector = selectors.DefaultSelector()
-        self._untold: deque[Alert] = deque()
+        self._untold = Unsaid()
         self._tell_again = 0.0
         self._why_untold = ""
         self._published = 0.0
@@ -140,8 +139,8 @@ class Loop:
                 parts.list(engine)
             case Watch(paths=paths):
                 parts.watch.want(paths)
-            case Tell(alert=alert):
-                self._untold.append(alert)
+            case Tell():
+                self._untold.add(command)
                 self._tell(time.monotonic())
             case Log():
                 log.write(command)
@@ -158,12 +157,17 @@ class Loop:
         """Why not all of them; empty: they are."""
         while self._untold:
             try:
-                self._parts.outbox.tell(self._untold[0])
+                self._parts.outbox.tell(self._untold.first())
             except PermdoctorError as e:
                 self._tell_again = now + _TELL_AGAIN
                 log.logger().error(e.message, hint=e.hint, waiting=len(self._untold))
                 return e.message
-            self._untold.popleft()
+            self._untold.said()
+        if self._untold.left_out:
+            log.logger().error(
+                "alerts are lost: begun and over in trouble", number=self._untold.left_out
+            )
+            self._untold.left_out = 0
         return ""
 
     def _observe(self, event: Event) -> None:

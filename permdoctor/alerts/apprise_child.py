@@ -2,7 +2,7 @@
 
 Reads ``{"urls": [...], "title", "body", "kind"}`` from stdin.  Exit status 0: each URL's service
 has taken it; else: not now.  On stderr one line that says why, without URLs: apprise's own words
-may hold them and are not repeated.
+may hold them, and only an HTTP status is taken from them.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from typing import Any, Final
 
 from permdoctor.alerts.address import refusal
 
 FAILED: Final = 1
+
+_HTTP: Final = re.compile(r"\berror=([1-5][0-9]{2})\b")
 
 _refused: list[str] = []
 
@@ -33,6 +36,33 @@ def _guard(event: str, arguments: tuple[Any, ...]) -> None:
     raise OSError(_refused[-1])
 
 
+class _Heard(logging.Handler):
+    """What apprise logs, as far as it can be repeated."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.why: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001 - apprise's slip is no reason not to send
+            return
+        if (status := _HTTP.search(text)) is not None:
+            self.why.append(f"HTTP {status[1]}")
+        elif "onnection error" in text:
+            self.why.append("no connection")
+
+
+def _listen() -> _Heard:
+    """To apprise; nobody's words go anywhere else."""
+    heard = _Heard()
+    logging.getLogger().handlers = [logging.NullHandler()]
+    apprises = logging.getLogger("apprise")
+    apprises.handlers, apprises.propagate = [heard], False
+    return heard
+
+
 def _no_redirects() -> None:
     import requests
 
@@ -41,10 +71,10 @@ def _no_redirects() -> None:
 
 def main() -> int:
     asked = json.loads(sys.stdin.buffer.read())
-    logging.disable(logging.CRITICAL)
     sys.addaudithook(_guard)
     import apprise
 
+    heard = _listen()
     _no_redirects()
     services = apprise.Apprise()
     for number, url in enumerate(asked["urls"], 1):
@@ -59,8 +89,11 @@ def main() -> int:
     )
     if taken:
         return os.EX_OK
-    why = _refused[0] if _refused else "the service did not take it"
-    print(why, file=sys.stderr)
+    reasons = ", ".join(dict.fromkeys(heard.why))
+    silent = (
+        f"the service did not take it ({reasons})" if reasons else "the service did not take it"
+    )
+    print(_refused[0] if _refused else silent, file=sys.stderr)
     return FAILED
 
 

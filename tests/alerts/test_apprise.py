@@ -50,8 +50,14 @@ def test_a_service_that_does_not_take_it() -> None:
         at = sink(f"json://u:s3cr3t@127.0.0.1:{receiver.port}/T0K3N")
         with pytest.raises(RetryError) as raised:
             at.send([alert()])
-    assert raised.value.message == "apprise: the service did not take it"
+    assert raised.value.message == "apprise: the service did not take it (HTTP 500)"
     assert "s3cr3t" not in repr(at)
+
+
+def test_nobody_listens() -> None:
+    with pytest.raises(RetryError) as raised:
+        sink("json://u:s3cr3t@127.0.0.1:9/T0K3N").send([alert()])
+    assert raised.value.message == "apprise: the service did not take it (no connection)"
 
 
 def test_a_redirect_is_not_followed() -> None:

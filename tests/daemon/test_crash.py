@@ -1,4 +1,4 @@
-"""Containers that crash as soon as they start: real ones, started again and again by dockerd."""
+"""Containers that crash as soon as they start: real ones, and the engine starts them again."""
 
 from __future__ import annotations
 
@@ -26,24 +26,31 @@ def told(receiver: Receiver) -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(
-    "before",
+    ("kind", "before"),
     [
-        pytest.param(False, id="it begins"),
-        pytest.param(True, id="it went on before us", marks=pytest.mark.slow),
+        pytest.param("dockerd", False, id="it begins"),
+        pytest.param("dockerd", True, id="it went on before us", marks=pytest.mark.slow),
+        pytest.param("podman", False, id="under Podman"),
     ],
 )
 def test_a_crash_loop_is_told_once_and_its_repair_too(
-    before: bool, dockerd: Engine, lab: Lab, tmp_path: Path, boxes: list[Box]
+    kind: str,
+    before: bool,
+    lab: Lab,
+    tmp_path: Path,
+    boxes: list[Box],
+    request: pytest.FixtureRequest,
 ) -> None:
+    engine: Engine = request.getfixturevalue(kind)
     data = lab.directory()
     receiver = Receiver(answer(200))
     sink = f'[[alerts.webhook]]\nurl = "{receiver.url}/"\nper_minute = 6000'
-    service = Service(tmp_path / "service", dockerd.host, more=sink)
-    name = f"crash-{before}".lower()
+    service = Service(tmp_path / "service", engine.host, more=sink)
+    name = f"crash-{kind}-{before}".lower()
     options = ("-u", f"{UID}:{UID}", "-v", f"{data}:/data", "--restart=always")
 
     def run() -> None:
-        boxes.append(dockerd.run(*options, command=REFUSES, name=name))
+        boxes.append(engine.run(*options, command=REFUSES, name=name))
 
     def restarts() -> int:
         return int(boxes[0].inspect()["RestartCount"])
@@ -51,7 +58,7 @@ def test_a_crash_loop_is_told_once_and_its_repair_too(
     try:
         if before:
             run()
-            until(lambda: restarts() >= 2, say="dockerd does not restart it")
+            until(lambda: restarts() >= 2, say="the engine does not restart it")
         service.start()
         until(lambda: "engine connected" in service.log, say=lambda: service.log)
         if not before:

@@ -41,8 +41,6 @@ def assess(desk: Desk, one: Connection) -> None:
     """What people are told of it now."""
     if not one.connected and one.swept is None:
         return
-    if one.connected:
-        desk.absent.discard(one.engine)
     there = not one.connected and desk.now >= one.away + desk.grace
     made = judgement(
         (_found(one),) if there else (), name_of(one.engine), (), desk.rules, desk.wall

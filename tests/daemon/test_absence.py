@@ -24,6 +24,25 @@ STORIES = [
         id="again within the hour: its end is damped",
     ),
     pytest.param(
+        [
+            row
+            for at in (10, 510, 1010, 1510)
+            for row in ((at, disconnected()), (at + 130, UP), (at + 450, swept()))
+        ],
+        [
+            *("130 +PD404 ", "140 -PD404 "),
+            *("630 +PD404 ", "700 -PD404 "),
+            *("1130 +PD404 ", "1260 -PD404 "),
+            *("1630 +PD404 ", "1820 -PD404 "),
+        ],
+        id="again and again: later each time",
+    ),
+    pytest.param(
+        [(10, disconnected()), (20, Reloaded(rules=Rules(host="h"))), (100, UP)],
+        [],
+        id="a reload meanwhile",
+    ),
+    pytest.param(
         [*FALLS, (500, Left(engine=ENGINE))],
         ["130 +PD404 ", "500 -PD404 "],
         id="taken out of the configuration",

@@ -14,7 +14,7 @@ from permdoctor.daemon import heard as heard_events
 from permdoctor.daemon import source
 from permdoctor.daemon.events import Action, Connected, Event, Happened, Swept
 from permdoctor.daemon.inbox import Inbox
-from permdoctor.daemon.source import Source
+from permdoctor.daemon.source import Pace, Source
 from permdoctor.engines.endpoints import find_endpoints
 from permdoctor.engines.events import MAX_LINE
 from tests.daemon import engine as module
@@ -100,6 +100,30 @@ def test_what_was_listed_is_not_heard_again(engine: StandIn) -> None:
     until(lambda: "two" in heard.starts(), every=0.02)
     heard.source.stop()
     assert heard.starts() == ["two"], "its start was replayed: the stream begins before the list"
+
+
+def test_an_engine_that_is_away_is_tried_later_each_time_and_never_in_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hosts that lost one engine together do not come back to it together."""
+    drawn: list[tuple[float, float]] = []
+    pauses: list[float] = []
+
+    def uniform(least: float, most: float) -> float:
+        drawn.append((least, most))
+        return 1.0
+
+    monkeypatch.setattr(source.random, "uniform", uniform)
+    (endpoint,) = find_endpoints((f"unix://{tmp_path}/nobody",), {})
+    away = Source(endpoint, Inbox(100), pace=Pace(least=0.01, most=0.05))
+    wait = away._stop.wait
+    monkeypatch.setattr(away._stop, "wait", lambda s: (pauses.append(s), wait(s))[1])
+    away.start()
+    until(lambda: len(drawn) >= 6, every=0.02)
+    away.stop()
+    assert away.join(5)
+    assert all(least < 1 < most for least, most in drawn)
+    assert [p for p in pauses if p < 0.2][:5] == [0.01, 0.02, 0.04, 0.05, 0.05]
 
 
 def test_an_event_without_an_end_is_a_loss(engine: StandIn, heard: Heard) -> None:

@@ -125,7 +125,7 @@ class Connections:
             if one.asked is None and one.next_list is not None and one.next_list <= now:
                 one.asked, one.overdue = count, now + self._seconds
                 one.amends, one.lost, one.asked_at = one.lost, False, now
-                yield List(engine=one.engine)
+                yield List(engine=one.engine, number=count)
 
     def forgotten(self, now: float) -> Iterator[Connection]:
         """Those that have been away for too long: they are not known any more."""

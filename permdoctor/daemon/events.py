@@ -72,10 +72,13 @@ class Disconnected(Struct, frozen=True, kw_only=True):
 
 
 class Swept(Struct, frozen=True, kw_only=True):
-    """A full list while the engine is connected: the answer to ``List``."""
+    """A full list while the engine is connected: the answer to the ``List`` of this ``number``, and
+    to those before it; ``None``: nobody asked, and it is of this moment.
+    """
 
     engine: str
     containers: tuple[Seen, ...]
+    number: int | None = None
 
 
 class Lost(Struct, frozen=True, kw_only=True):
@@ -287,9 +290,12 @@ class Check(Struct, frozen=True, kw_only=True):
 
 
 class List(Struct, frozen=True, kw_only=True):
-    """List everything that runs on an engine; answer with ``Swept``."""
+    """List everything that runs on an engine; answer with ``Swept`` of the same number, which is
+    the count of events by now.
+    """
 
     engine: str
+    number: int
 
 
 class Watch(Struct, frozen=True, kw_only=True):

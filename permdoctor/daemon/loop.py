@@ -135,8 +135,8 @@ class Loop:
                 parts.dispatch.check(command, time.monotonic())
             case Repair():
                 parts.dispatch.repair(command, time.monotonic())
-            case List(engine=engine):
-                parts.list(engine)
+            case List():
+                parts.list(command)
             case Watch(paths=paths):
                 parts.watch.want(paths)
             case Tell():

@@ -21,7 +21,7 @@ from permdoctor.daemon.asking import Asking
 from permdoctor.daemon.care import Care
 from permdoctor.daemon.claims import Claims
 from permdoctor.daemon.dispatch import Dispatch
-from permdoctor.daemon.events import Check, Left, Repair
+from permdoctor.daemon.events import Check, Left, List, Repair
 from permdoctor.daemon.health import Health
 from permdoctor.daemon.inbox import Inbox
 from permdoctor.daemon.notify import Notifier
@@ -113,10 +113,10 @@ class Parts:
             if not source.join(max(0.0, end - time.monotonic())):
                 log.logger().debug("a source does not end", engine=source.engine)
 
-    def list(self, engine: str) -> None:
-        source = self._sources.get(engine)
+    def list(self, command: List) -> None:
+        source = self._sources.get(command.engine)
         if source is not None:
-            source.list()
+            source.list(command.number)
 
     def connected(self, engine: str) -> None:
         """What was known of the engine itself may be otherwise, and what waited for it goes on."""

@@ -23,7 +23,6 @@ def connected(desk: Desk, engine: str, containers: tuple[Seen, ...]) -> None:
         desk.log("error", "too many engines", engine=printable(engine)[: desk.limits.text])
         return
     before = desk.roster.of(engine)
-    one.asked = None
     listed(desk, engine, containers)
     count = str(len(desk.roster.of(engine)))
     desk.log("info", "engine connected", engine=printable(engine), containers=count)
@@ -33,15 +32,16 @@ def connected(desk: Desk, engine: str, containers: tuple[Seen, ...]) -> None:
             desk.checks.want(record.ref, desk.now, "reconnected")
 
 
-def listed(desk: Desk, engine: str, containers: tuple[Seen, ...]) -> None:
-    """Everything that runs there."""
+def listed(
+    desk: Desk, engine: str, containers: tuple[Seen, ...], number: int | None = None
+) -> None:
+    """Everything that runs there, or ran when it was asked for."""
     one = met(desk, engine)
     if one is None:
         return
-    asked = desk.count if one.asked is None else one.asked
     amends = desk.connections.up(one, desk.now, desk.wall, desk.rules.sweep)
     absence.assess(desk, one)
-    arrivals.listed(desk, one, containers, asked)
+    arrivals.listed(desk, one, containers, desk.count if number is None else number)
     arrivals.missing(desk, engine)
     if amends:
         _doubted(desk, one)

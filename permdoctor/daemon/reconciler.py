@@ -130,8 +130,8 @@ class Reconciler:
                 self._checked(event)
             case Connected(engine=engine, containers=containers):
                 presence.connected(desk, engine, containers)
-            case Swept(engine=engine, containers=containers):
-                presence.listed(desk, engine, containers)
+            case Swept(engine=engine, containers=containers, number=number):
+                presence.listed(desk, engine, containers, number)
             case Lost(engine=engine):
                 presence.lost(desk, engine)
             case Disconnected():

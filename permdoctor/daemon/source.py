@@ -103,9 +103,9 @@ class Source:
             thread.join(max(0.0, end - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def list(self) -> None:
-        """List everything: answered by ``Swept``."""
-        self._wishes.put(_Wish())
+    def list(self, number: int) -> None:
+        """List everything: answered by ``Swept`` of this number, or of a later one."""
+        self._wishes.put(_Wish(number=number))
 
     # -- the reader --------------------------------------------------------------------------
 
@@ -245,7 +245,7 @@ class Source:
         with contextlib.suppress(queue.Empty):
             while True:  # several are one
                 more = self._wishes.get_nowait()
-                wish = _Wish(end=wish.end or more.end)
+                wish = _Wish(number=more.number, end=wish.end or more.end)
         return wish
 
     def _keep(self, wish: _Wish | None) -> None:
@@ -253,9 +253,9 @@ class Source:
             if wish is None:
                 _ = engine.api_version
             else:
-                self._say(self._swept(engine))
+                self._say(self._swept(engine, wish.number))
 
-    def _swept(self, engine: DockerEngine) -> Swept:
+    def _swept(self, engine: DockerEngine, number: int) -> Swept:
         """The list with what only a look at each shows: which run of it this is."""
         found = []
         for summary in engine.list():
@@ -263,7 +263,7 @@ class Source:
                 raise StreamEnded("stopped")  # half a list would be a lie
             found.append(self._seen(summary, engine.started))
         self._running.update(s.ref.id for s in found if s.running)
-        return Swept(engine=self.engine, containers=tuple(found))
+        return Swept(engine=self.engine, containers=tuple(found), number=number)
 
     def _seen(self, summary: Summary, started: Callable[[str], str] | None = None) -> Seen:
         running = summary.state in _RUNS
@@ -296,4 +296,5 @@ class _TwinError(Exception):
 class _Wish(Struct, frozen=True, kw_only=True):
     """A list; ``end``: nothing more is wished for."""
 
+    number: int = 0
     end: bool = False

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from msgspec.structs import replace
+
 from permdoctor.alerts.alert import Problem
 from permdoctor.daemon.events import (
     Action,
@@ -111,7 +113,8 @@ class Done:
 
 class Story:
     """``lines`` are the commands, but for those for the log (``logs``) and what is told quietly.
-    What it wants watched is watched at once, but for what is ``dark``, and why.
+    What it wants watched is watched at once, but for what is ``dark``, and why.  ``asked`` are the
+    lists that were not given yet: the next ``swept`` of that engine is the answer.
     """
 
     def __init__(
@@ -129,6 +132,7 @@ class Story:
         self.checks: dict[ContainerRef, int] = {}
         self.stopped: dict[ContainerRef, bool] = {}
         self.repair: Repair | None = None
+        self.asked: dict[str, int] = {}
         self.dark: dict[bytes, str] = {}
         self.now = 0.0
         self.wall = EPOCH
@@ -192,6 +196,8 @@ class Story:
                     applied=event.applied,
                     failed=event.failed,
                 )
+            case Swept(number=None):
+                return replace(event, number=self.asked.pop(event.engine, None))
             case _:
                 made: Event = event
                 return made
@@ -211,6 +217,8 @@ class Story:
                 self.tells.append(command)
             case Repair():
                 self.repair = command
+            case List(engine=engine, number=number):
+                self.asked[engine] = number
             case _:
                 pass
         self.lines.append(f"{self.now:g} {say(command)}")

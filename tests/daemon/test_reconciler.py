@@ -332,6 +332,21 @@ def test_an_old_list_does_not_overrule_what_was_heard_since() -> None:
     assert story.names() == ["a"]
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_list_that_comes_late_does_not_overrule_a_newer_one(late: bool) -> None:
+    """It was asked for before the engine was connected to anew, or a minute ago."""
+    story = Story(sweep=100.0)
+    story.play((0, connected("a")), (0, Result("a")), (10, Result("a")))
+    assert "100 list" in story.until(101)
+    if late:
+        story.play((150, start("b")), (165, change("a")))
+    else:
+        story.play((102, disconnected()), (103, connected("a", "b")))
+    story.play((166, swept("a")))
+    assert story.names() == ["a", "b"]
+    assert "171 list" in story.until(172), "and it is listed again soon"
+
+
 def test_what_is_not_in_a_list_is_gone() -> None:
     story = Story()
     settled(story, "a", "b", roots=(b"/srv",))

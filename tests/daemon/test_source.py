@@ -131,7 +131,7 @@ def test_an_event_without_an_end_is_a_loss(engine: StandIn, heard: Heard) -> Non
     big = engine.add("big", os.getpid(), labels={"x": "y" * 2 * MAX_LINE})
     engine.start(big)
     until(lambda: heard.all() and heard.lost, every=0.02)
-    heard.source.list()
+    heard.source.list(1)
     heard.hears(Swept)
     assert sum(isinstance(e, Connected) for e in heard.events) == 1
     engine.emit(engine.add("small", os.getpid()), "exec_start: true")
@@ -143,7 +143,7 @@ def test_an_event_without_an_end_is_a_loss(engine: StandIn, heard: Heard) -> Non
 def test_nothing_is_said_after_the_end(engine: StandIn, heard: Heard) -> None:
     """Neither of a list that was under way nor of the end itself."""
     engine.pause = 0.3
-    heard.source.list()
+    heard.source.list(1)
     time.sleep(0.1)
     heard.source.stop()
     said = len(heard.all())

@@ -320,8 +320,8 @@ class History:
         match command:
             case Check():
                 self.check(command)
-            case List(engine=engine):
-                self.list(engine)
+            case List(engine=engine, number=number):
+                self.list(engine, number)
             case Repair():
                 self.repair(command)
             case Watch(paths=paths):
@@ -392,7 +392,7 @@ class History:
 
         self.later(0.01, answer)
 
-    def list(self, engine: str) -> None:
+    def list(self, engine: str, number: int) -> None:
         if not self.peace and self.random.random() < 0.2:
             return
         early = self.truth.all_of(engine)
@@ -401,7 +401,7 @@ class History:
         def answer() -> None:
             if self.truth.connected[engine]:
                 containers = early if old and not self.peace else self.truth.all_of(engine)
-                self.give(Swept(engine=engine, containers=containers))
+                self.give(Swept(engine=engine, containers=containers, number=number))
 
         self.later(self.random.choice((0.01, 1.0)), answer)
 

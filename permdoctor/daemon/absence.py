@@ -1,8 +1,8 @@
-"""Engines that have answered and do not any more: PD404, a problem of no container.
+"""Engines that do not answer: PD404, a problem of no container.
 
 Told when that has been so for as long as a name may be nobody's (``Desk.grace``), under the same
-rules as everything else; gone when the engine answers, or is not watched any more.  Of one that was
-away already when the service began nothing is known: what was told of it before stays as it is.
+rules as everything else; gone when the engine answers, or is not watched any more.  Until then what
+was told of it before the service was started stays as it is.
 """
 
 from __future__ import annotations
@@ -33,18 +33,16 @@ def is_engine(name: Name) -> bool:
 
 
 def awaited(desk: Desk, one: Connection) -> None:
-    """It has just gone."""
-    desk.absent.set(one.engine, desk.now + desk.grace)
+    """It is not there, or still not."""
+    desk.absent.set(one.engine, one.away + desk.grace)
 
 
 def assess(desk: Desk, one: Connection) -> None:
     """What people are told of it now."""
-    if not one.connected and one.swept is None:
+    if not one.connected and desk.now < one.away + desk.grace:
         return
-    there = not one.connected and desk.now >= one.away + desk.grace
-    made = judgement(
-        (_found(one),) if there else (), name_of(one.engine), (), desk.rules, desk.wall
-    )
+    found = () if one.connected else (_found(one),)
+    made = judgement(found, name_of(one.engine), (), desk.rules, desk.wall)
     desk.tell(
         desk.episodes.judged(
             name_of(one.engine),

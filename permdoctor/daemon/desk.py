@@ -30,7 +30,7 @@ class Desk:
     """``gone`` are names that nobody has any more but problems, and when that is long enough;
     ``starts`` are names that were started a moment ago, and when the next start is judged;
     ``away`` are containers between two runs of a crash loop, and when that was too long;
-    ``absent`` are engines that have just gone, and when that is long enough to be told;
+    ``absent`` are engines that are away, and when that is long enough to be told;
     ``patients`` wait for a repair.  ``touched`` are paths in which somebody may have written.
     ``watched`` is what the last ``Watch`` said, and the next one is not before ``watch_at``;
     ``watching`` is what came of the last.  ``full`` are the limits that are known to be reached.

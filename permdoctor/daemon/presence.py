@@ -62,10 +62,9 @@ def disconnected(desk: Desk, event: Disconnected) -> None:
         return
     why = printable(event.why)[: desk.limits.text]
     what = "engine disconnected" if one.connected else "engine does not answer"
-    if one.connected:
-        absence.awaited(desk, one)
     if desk.connections.down(one, why, desk.now, desk.wall):
         desk.log("warning", what, engine=printable(event.engine), why=why)
+    absence.awaited(desk, one)
     for name in desk.gone:
         if name[0] == event.engine:
             desk.gone.discard(name)

@@ -210,8 +210,8 @@ class Reconciler:
             elif desk.connections.connected(name[0]):
                 results.reassess(desk, [name])
         for one in desk.connections:
-            absence.assess(desk, one)
             if one.connected:
+                absence.assess(desk, one)
                 arrivals.missing(desk, one.engine)
 
     def _reloaded(self, rules: Rules) -> None:

@@ -1,11 +1,11 @@
-"""PD404: an engine that has answered and does not any more."""
+"""PD404: an engine that does not answer."""
 
 from __future__ import annotations
 
 import pytest
 
 from permdoctor.alerts.alert import AlertStatus
-from permdoctor.daemon.events import Left, Reloaded, Restored, Rules, Silence
+from permdoctor.daemon.events import Disconnected, Left, Reloaded, Restored, Rules, Silence
 from permdoctor.daemon.limits import Limits
 from permdoctor.diagnosis.report import Severity
 
@@ -64,9 +64,20 @@ def test_away(rows: list[Row], lines: list[str]) -> None:
     assert [line for line in said if "PD404" in line] == lines
 
 
-def test_who_never_answered_is_not_missed() -> None:
+def test_who_never_answered() -> None:
+    """A dockerd that fails at boot, or a socket's name that is wrong."""
     story = Story()
-    assert story.play((0, disconnected()), (500, disconnected())) == []
+    rows = [(at, disconnected()) for at in range(0, 500, 30)]
+    assert story.play(*rows, (500, UP)) == ["120 +PD404 ", "500 -PD404 "]
+
+
+def test_why_is_said_as_it_is_now() -> None:
+    story = Story()
+    story.play((0, UP), *FALLS, (300, Disconnected(engine=ENGINE, why="Permission denied")))
+    story.until(400)
+    (alert,) = story.reconciler.state().firing
+    assert "Permission denied" in alert.detail
+    assert len(story.tells) == 1, "quietly"
 
 
 def test_what_is_said_of_it() -> None:

@@ -61,8 +61,9 @@ def install(now: bool, dry_run: bool, root: str, config_file: str | None) -> int
     config = options.load_config(config_file)
     found = systemd.install(config, root=root, dry_run=dry_run)
     _say_written(found.units, dry_run=dry_run)
-    if found.needs_drop_in and found.drop_in.found.value != "current":
-        note("permdoctor: the configuration needs more: permdoctor systemd drop-in --write")
+    if found.needs_other_drop_in:
+        less = "another drop-in" if found.needs_drop_in else "no drop-in any more"
+        note(f"permdoctor: the configuration needs {less}: permdoctor systemd drop-in --write")
     if not config.alerts.sinks:
         note("permdoctor: no [[alerts...]] is configured: what it finds is only shown, by")
         note("permdoctor: `permdoctor findings`, its log and /metrics")
@@ -114,7 +115,8 @@ def status(root: str, config_file: str | None) -> int:
 def drop_in(write: bool, dry_run: bool, root: str, config_file: str | None) -> int:
     """Print what the service may do beyond reading, from the configuration.
 
-    repair.roots become its writable paths, with the capabilities that repair needs.
+    repair.roots become its writable paths, with the capabilities that repair needs.  Where nothing
+    is needed any more, --write removes it.
     """
     from permdoctor.app.systemd import install as systemd
     from permdoctor.app.systemd.dropin import drop_in as text
@@ -129,7 +131,7 @@ def drop_in(write: bool, dry_run: bool, root: str, config_file: str | None) -> i
         emit(text(config))
         return options.NOTHING_FOUND
     found = systemd.write_drop_in(config, root=root, dry_run=dry_run)
-    _say_written((found.drop_in,), dry_run=dry_run)
+    _say_drop_in(found, dry_run=dry_run)
     if not dry_run:
         note("permdoctor: it holds after: systemctl restart permdoctor")
     return options.NOTHING_FOUND
@@ -145,7 +147,16 @@ def _say_written(files: tuple[File, ...], *, dry_run: bool) -> None:
             emit(f"wrote: {file.path}\n")
 
 
+def _say_drop_in(found: Installation, *, dry_run: bool) -> None:
+    if found.needs_drop_in:
+        _say_written((found.drop_in,), dry_run=dry_run)
+    elif found.drop_in.found.value == "missing":
+        emit(f"not needed: {found.drop_in.path}\n")
+    else:
+        emit(f"{'would remove' if dry_run else 'removed'}: {found.drop_in.path}\n")
+
+
 def _drop_in_word(found: Installation) -> str:
-    if found.drop_in.found.value == "missing" and not found.needs_drop_in:
-        return "not needed"
-    return found.drop_in.found.value
+    if found.needs_drop_in:
+        return found.drop_in.found.value
+    return "not needed" if found.drop_in.found.value == "missing" else "too much"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -291,6 +292,30 @@ def test_the_drop_in_is_written_and_removed(tmp_path: Path) -> None:
     assert not written.parent.exists()
 
 
+def test_rights_that_are_not_needed_any_more_are_taken_back(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    options = ("--root", str(tmp_path), "--config", str(config))
+
+    def configure(text: str) -> None:
+        config.write_text(text)
+        config.chmod(0o644)
+
+    configure('[repair]\nroots = ["/srv/models"]\nstate = "/srv/state"\n')
+    permdoctor("systemd", "install", *options)
+    permdoctor("systemd", "drop-in", "--write", *options)
+    assert stat.S_IMODE((tmp_path / "srv/state").stat().st_mode) == 0o700
+    configure("")
+    status = permdoctor("systemd", "status", *options)
+    assert (status.returncode, "too much" in status.stdout) == (1, True)
+    again = permdoctor("systemd", "install", *options)
+    assert "no drop-in any more: permdoctor systemd drop-in --write" in again.stderr
+    removed = permdoctor("systemd", "drop-in", "--write", *options)
+    assert removed.stdout.startswith("removed: ")
+    assert installed(tmp_path) == {*WRITTEN, "config.toml"}
+    assert permdoctor("systemd", "status", *options).returncode == 0
+    assert permdoctor("systemd", "drop-in", "--write", *options).stdout.startswith("not needed: ")
+
+
 # --- who can change the program ---
 
 
@@ -332,6 +357,41 @@ def test_who_can_change_the_program(
         executable.need_trust(str(tree / "bin/permdoctor"))
         return
     with pytest.raises(UsageError, match=f"{message}.* by it"):
+        executable.need_trust(str(tree / "bin/permdoctor"))
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("spoilt", "mode", "owner", "message"),
+    [
+        pytest.param("deep/mod.py", 0o644, 1000, "belongs to uid 1000", id="a module"),
+        pytest.param("deep/mod.py", 0o666, 0, "may be written by others", id="its mode"),
+        pytest.param("deep", 0o777, 0, "may be written by others", id="its directory"),
+        pytest.param("elsewhere/mod.py", 0o644, 1000, "belongs to uid 1000", id="behind a link"),
+        pytest.param("deep", 0o755, 0, None, id="all is well"),
+    ],
+)
+def test_who_can_change_what_is_imported(
+    tree: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoilt: str,
+    mode: int,
+    owner: int,
+    message: str | None,
+) -> None:
+    for name in ("site/pkg/deep", "elsewhere"):
+        (tree / name).mkdir(parents=True)
+        (tree / name / "mod.py").write_text("")
+    (tree / "site/linked").symlink_to("../elsewhere/mod.py")
+    (tree / "site/dangling").symlink_to("nowhere")
+    monkeypatch.setattr(executable, "_imported_from", lambda: iter((str(tree / "site"),)))
+    at = tree / spoilt if "elsewhere" in spoilt else tree / "site/pkg" / spoilt
+    at.chmod(mode)
+    os.chown(at, owner, 0)
+    if message is None:
+        executable.need_trust(str(tree / "bin/permdoctor"))
+        return
+    with pytest.raises(UsageError, match=f"{at} {message}"):
         executable.need_trust(str(tree / "bin/permdoctor"))
 
 

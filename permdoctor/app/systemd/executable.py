@@ -1,7 +1,7 @@
 """The program that the service runs: our own, if nobody but root can change what it does.
 
-A program of pipx or uv lies in an environment of its own; its interpreter, every directory that it
-imports from, and all directories above them count as much as itself.
+A program of pipx or uv lies in an environment of its own; its interpreter, everything below the
+directories that it imports from, and all directories above them count as much as itself.
 """
 
 from __future__ import annotations
@@ -46,6 +46,18 @@ def need_trust(program: str) -> None:
     for place in (program, sys.executable, *_imported_from()):
         for path in _way(place):
             _need_trust(path, place)
+        for path in _below(place):
+            _need_trust(path, path)
+
+
+def _below(directory: str) -> Iterator[str]:
+    """Everything in it, and on the way to where symlinks in it lead."""
+    for parent, directories, files in os.walk(directory):  # nothing: it is a file
+        for name in (*directories, *files):
+            path = os.path.join(parent, name)
+            yield path
+            if os.path.islink(path) and os.path.exists(path):
+                yield from _way(os.path.realpath(path))
 
 
 def _imported_from() -> Iterator[str]:

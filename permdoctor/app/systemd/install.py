@@ -21,6 +21,7 @@ from permdoctor.kernel.text import printable
 DIRECTORY = "/etc/systemd/system"
 MODE = 0o644
 DIR_MODE = 0o755
+STATE_MODE = 0o700
 
 _BOOTED = "/run/systemd/system"
 _SECONDS = 60.0
@@ -55,9 +56,14 @@ class Installation(Struct, frozen=True, kw_only=True):
 
     @property
     def complete(self) -> bool:
-        """All is there as it should be."""
-        wanted = (*self.units, self.drop_in) if self.needs_drop_in else self.units
-        return all(f.found is Found.CURRENT for f in wanted)
+        """All is there as it should be, and allows no more than it should."""
+        return not self.needs_other_drop_in and all(f.found is Found.CURRENT for f in self.units)
+
+    @property
+    def needs_other_drop_in(self) -> bool:
+        """What is there is not what the configuration needs: less, more, or something else."""
+        fits = (Found.CURRENT,) if self.needs_drop_in else (Found.CURRENT, Found.MISSING)
+        return self.drop_in.found not in fits
 
 
 def look(config: Config, *, root: str = "/") -> Installation:
@@ -86,9 +92,19 @@ def install(config: Config, *, root: str = "/", dry_run: bool = False) -> Instal
 
 
 def write_drop_in(config: Config, *, root: str = "/", dry_run: bool = False) -> Installation:
-    """Write the drop-in.  Raises as :func:`install` does."""
+    """Write the drop-in, or remove it where nothing is needed; and make the state directory, which
+    the service itself cannot make elsewhere.  Raises as :func:`install` does.
+    """
     found = look(config, root=root)
-    _write((found.drop_in,), root=root, dry_run=dry_run)
+    if found.needs_drop_in:
+        _write((found.drop_in,), root=root, dry_run=dry_run)
+        if not dry_run:
+            _make_state(_beneath(root, config.repair.state))
+    elif found.drop_in.found is not Found.MISSING:
+        _need_ours([found.drop_in], "removed")
+        if not dry_run:
+            _remove(found.drop_in.path)
+            _reload(root)
     return found
 
 
@@ -109,8 +125,7 @@ def uninstall(*, root: str = "/", dry_run: bool = False) -> tuple[str, ...]:
         _systemctl("stop", *(n for n in UNITS if n in names))
     for file in there:
         _remove(file.path)
-    if _has_systemd(root):
-        _systemctl("daemon-reload")
+    _reload(root)
     return tuple(f.path for f in there)
 
 
@@ -128,8 +143,22 @@ def _write(files: tuple[File, ...], *, root: str, dry_run: bool) -> None:
         return
     for file in changed:
         _put(file)
+    _reload(root)
+
+
+def _reload(root: str) -> None:
     if _has_systemd(root):
         _systemctl("daemon-reload")
+
+
+def _make_state(path: str) -> None:
+    try:
+        os.makedirs(path, STATE_MODE, exist_ok=True)
+    except OSError as e:
+        raise CannotCheckError(
+            f"cannot make {printable(path)} (repair.state): {e.strerror}",
+            hint="name a directory that root can make",
+        ) from e
 
 
 def _need_ours(files: list[File], done: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import select
 import threading
 from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, cast
@@ -36,6 +37,9 @@ MAX_LINE: Final = 8192
 which it would begin another entry in the middle of what somebody chose.
 """
 
+_PATIENCE: Final = 1.0
+"""Seconds that whoever reads the log may keep the service waiting."""
+
 _OURS: Final = ("event", "level", "timestamp")
 _NO_KEY = re.compile(r"[^A-Za-z0-9_.-]")
 _SECRET = re.compile(r"(secret|token|passw|authori[sz]ation|routing_key|api_?key|cookie)", re.I)
@@ -51,6 +55,7 @@ def configure(config: Config, environ: Mapping[str, str], stderr: TextIO) -> Non
 
     journal = is_journal(environ, stderr)
     form = _form(config.format, journal, stderr)
+    stream = _Stream(stderr)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -61,7 +66,7 @@ def configure(config: Config, environ: Mapping[str, str], stderr: TextIO) -> Non
             _prefixed if journal else _as_it_is,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(config.level),
-        logger_factory=lambda *_: _Stream(stderr),
+        logger_factory=lambda *_: stream,
         cache_logger_on_first_use=False,
     )
     _take_over()
@@ -203,28 +208,50 @@ def _as_it_is(_logger: object, _name: str, line: Any) -> str:
 
 
 class _Stream:
-    """What structlog hands finished lines to.  One line is one write."""
-
-    _lock = threading.Lock()
+    """What structlog hands finished lines to.  Who reads them may be slow for a second; then lines
+    are lost until that one reads again, and their number is said.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._lock = threading.Lock()
+        self._lost = 0
 
     def msg(self, line: str) -> None:
-        text = line.encode("ascii", "backslashreplace").decode("ascii") if self._narrow else line
-        try:
-            with self._lock:
-                self._stream.write(f"{text}\n")
-                self._stream.flush()
-        except (OSError, ValueError):
-            return
+        text = f"{line}\n".encode(self._stream.encoding or "utf-8", "backslashreplace")
+        with self._lock:
+            try:
+                written = self._write(text)
+            except (OSError, ValueError):
+                return
+            lost = self._lost
+            self._lost = 0 if written else lost + 1
+        if lost and written:
+            logger().warning("log lines are lost: nobody read them", number=lost)
 
     debug = info = warning = error = critical = msg
 
-    @property
-    def _narrow(self) -> bool:
-        """Whether the stream takes less than Unicode."""
-        return (self._stream.encoding or "utf-8").lower().replace("-", "") != "utf8"
+    def _write(self, text: bytes) -> bool:
+        """False: there is no room.  A part at a time, for which there is some where poll(2) says so
+        (pipe(7), PIPE_BUF).
+        """
+        try:
+            fd = self._stream.fileno()
+        except OSError:  # no file: in memory
+            self._stream.write(text.decode(self._stream.encoding or "utf-8"))
+            self._stream.flush()
+            return True
+        while text:
+            if not _has_room(fd, 0.0 if self._lost else _PATIENCE):
+                return False
+            text = text[os.write(fd, text[: select.PIPE_BUF]) :]
+        return True
+
+
+def _has_room(fd: int, seconds: float) -> bool:
+    waits = select.poll()
+    waits.register(fd, select.POLLOUT)
+    return bool(waits.poll(seconds * 1000))
 
 
 # --- what others log ---

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -259,3 +260,24 @@ def test_on_a_terminal(no_color: str) -> None:
     assert bool(SGR.search(text)) is not bool(no_color)
     first = SGR.sub("", text).splitlines()[0]
     assert re.fullmatch(r"\d\d:\d\d:\d\d \[debug +\] said +n=1", first)
+
+
+def test_a_reader_that_stops_does_not_stop_the_service() -> None:
+    """What it could not read is counted, and said when it reads again."""
+    reads, writes = os.pipe()
+    with os.fdopen(writes, "w") as stderr, os.fdopen(reads, "rb", buffering=0) as reader:
+        log.configure(Config(format="logfmt"), {}, stderr)
+        begun = time.monotonic()
+        for n in range(1000):
+            log.say("info", "said", {"n": n, "text": "x" * 500})
+        assert time.monotonic() - begun < 30, "one wait, not a thousand"
+        told = reader.read(1 << 20).decode()
+        log.say("info", "on", {})
+        told += reader.read(1 << 20).decode()
+    lines = told.splitlines()
+    kept = [n for n in range(1000) if any(f" n={n} " in line for line in lines)]
+    assert kept == list(range(len(kept)))
+    assert 50 < len(kept) < 200, "as many as fit into a pipe"
+    assert any("event=on" in line for line in lines)
+    (lost,) = (line for line in lines if "log lines are lost" in line)
+    assert f"number={1000 - len(kept)}" in lost

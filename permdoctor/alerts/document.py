@@ -22,6 +22,9 @@ SCHEMA_ID: Final = "urn:permdoctor:alert:1"
 MAX_TEXT: Final = 2000
 MAX_LINES: Final = 20
 
+TOO_LONG: Final = "# a command that is too long to be shown: permdoctor check says it"
+"""Instead of a shell line."""
+
 _USUAL: Final = ("unix:///var/run/docker.sock", "unix:///run/docker.sock")
 """Where permdoctor looks by itself."""
 
@@ -79,8 +82,8 @@ def document(alert: Alert) -> AlertDocument:
         title=cut(alert.title),
         who=cut(alert.who),
         detail=lines(alert.detail),
-        remedies=lines(alert.remedies),
-        next_steps=next_steps(alert),
+        remedies=commands(alert.remedies),
+        next_steps=commands(next_steps(alert)),
         host_path=cut(alert.host_path),
         count=alert.count,
         started=rfc3339(alert.started),
@@ -143,6 +146,11 @@ def lines(texts: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(cut(t) for t in texts)
     kept = tuple(cut(t) for t in texts[: MAX_LINES - 1])
     return (*kept, f"... and {len(texts) - len(kept)} more")
+
+
+def commands(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Shell lines: whole ones, for a part of one may be another command."""
+    return lines(tuple(t if len(t) <= MAX_TEXT else TOO_LONG for t in texts))
 
 
 def cut(text: str, limit: int = MAX_TEXT) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from permdoctor.alerts.alert import Problem
+from permdoctor.alerts.document import TOO_LONG
 from permdoctor.daemon.events import ContainerRef, Found, Seen
 from permdoctor.daemon.limits import Limits
 from permdoctor.diagnosis.unfixable import OPT_OUT
@@ -65,10 +66,15 @@ def _cut(found: Found, limits: Limits) -> Found:
         title=found.title[:size],
         who=found.who[:size],
         detail=tuple(line[:size] for line in found.detail[:lines]),
-        remedies=tuple(line[:_PATH] for line in found.remedies[:lines]),
+        remedies=tuple(_command(line) for line in found.remedies[:lines]),
         fixable=tuple(name[:size] for name in found.fixable[:lines]),
         host_path=found.host_path[:_PATH],
     )
+
+
+def _command(line: str) -> str:
+    """Whole or not at all: a part of it may be another command."""
+    return line if len(line) <= _PATH else TOO_LONG
 
 
 def problem_of(found: Found, host: str, engine: str, container: str) -> Problem:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from permdoctor.alerts import alertmanager, apprise, journald, pagerduty, webhook
 from permdoctor.alerts.alert import Alert
-from permdoctor.alerts.document import alert_json, document, next_steps
+from permdoctor.alerts.document import TOO_LONG, alert_json, document, next_steps
 from permdoctor.cli.root import root
 
 from .build import alert, resolved
@@ -79,6 +79,16 @@ def test_next_steps(of: Alert, steps: list[str]) -> None:
         command = root.get_command(click.Context(root), name)
         assert command is not None
         command.make_context(name, args)
+
+
+def test_a_command_is_whole_or_not_there() -> None:
+    """What is cut off may be what makes it harmless."""
+    long = "chown 1001:1001 /srv/" + "a" * 3000
+    said = document(alert(remedies=("chmod g+w /srv", long)))
+    assert said.remedies == ("chmod g+w /srv", TOO_LONG)
+    assert TOO_LONG.startswith("# ")
+    of = of_container("n" * 3000)
+    assert all(step in next_steps(of) or step == TOO_LONG for step in document(of).next_steps)
 
 
 SAYS: list[tuple[str, Callable[[Alert], Any]]] = [

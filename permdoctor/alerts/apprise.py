@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 import permdoctor
 from permdoctor import config
@@ -22,7 +22,7 @@ from permdoctor.alerts import child
 from permdoctor.alerts.alert import Alert, AlertStatus
 from permdoctor.alerts.document import document, dump
 from permdoctor.alerts.secret import Secret, hide, read_secret
-from permdoctor.alerts.sink import RetryError, UndeliverableError
+from permdoctor.alerts.sink import RetryError
 from permdoctor.diagnosis.report import Severity
 from permdoctor.errors import UsageError
 from permdoctor.kernel.text import printable
@@ -31,11 +31,12 @@ TIMEOUT: Final = 30.0
 """Seconds for one message, the child's start included."""
 
 _EXCERPT: Final = 200
+_MOST_TAKEN: Final = 4096
 _KINDS: Final = {Severity.ERROR: "failure", Severity.WARNING: "warning", Severity.INFO: "info"}
 
 
 class AppriseSink(Struct, frozen=True, kw_only=True):
-    """``urls``: one a line."""
+    """``urls``: one a line.  ``taken``: which alerts, by id, which of them has, and another not."""
 
     name: str
     urls: Secret
@@ -45,23 +46,36 @@ class AppriseSink(Struct, frozen=True, kw_only=True):
     batch: int = 1
     resend: float | None = None
     updates: bool = False
+    taken: set[tuple[str, int]] = field(default_factory=set)
 
     def send(self, alerts: Sequence[Alert]) -> None:
+        """To each URL; where one fails, what is tried again is that one."""
         for alert in alerts:
-            asked = {"urls": self.urls.reveal().split(), **message(alert)}
-            here = os.path.dirname(os.path.dirname(os.path.abspath(permdoctor.__file__)))
-            argv = (sys.executable, "-P", "-m", "permdoctor.alerts.apprise_child")
-            ended = child.run(
-                argv,
-                dump(asked).encode("ascii"),
-                {"PYTHONPATH": here, "PYTHONDONTWRITEBYTECODE": "1"},
-                timeout=self.timeout,
-            )
-            if ended.status == 0:
-                continue
+            urls = self.urls.reveal().split()
+            failures = [f for n, url in enumerate(urls, 1) if (f := self._failure(alert, n, url))]
+            if failures:
+                raise RetryError(f"apprise: {'; '.join(failures)}")
+            self.taken.difference_update((alert.id, n) for n, _ in enumerate(urls, 1))
+
+    def _failure(self, alert: Alert, number: int, url: str) -> str:
+        """Why it has not taken it; empty: it has, now or before."""
+        if (alert.id, number) in self.taken:
+            return ""
+        here = os.path.dirname(os.path.dirname(os.path.abspath(permdoctor.__file__)))
+        argv = (sys.executable, "-P", "-m", "permdoctor.alerts.apprise_child")
+        asked = dump({"url": url, **message(alert)}).encode("ascii")
+        environ = {"PYTHONPATH": here, "PYTHONDONTWRITEBYTECODE": "1"}
+        try:
+            ended = child.run(argv, asked, environ, timeout=self.timeout)
+        except RetryError as e:
+            return f"URL {number}: {e.message}"
+        if ended.status:
             says = hide(ended.said.decode("utf-8", "replace").strip(), (self.urls,))
-            why = f"apprise: {printable(says)[:_EXCERPT] or f'status {ended.status}'}"
-            raise (UndeliverableError if ended.status == os.EX_DATAERR else RetryError)(why)
+            return f"URL {number}: {printable(says)[:_EXCERPT] or f'status {ended.status}'}"
+        if len(self.taken) >= _MOST_TAKEN:
+            self.taken.clear()
+        self.taken.add((alert.id, number))
+        return ""
 
 
 def configured(of: config.Apprise, environ: Mapping[str, str]) -> AppriseSink:

@@ -1,7 +1,7 @@
 """What runs as a process of its own for one message through apprise.
 
-Reads ``{"urls": [...], "title", "body", "kind"}`` from stdin.  Exit status 0: each URL's service
-has taken it; else: not now.  On stderr one line that says why, without URLs: apprise's own words
+Reads ``{"url", "title", "body", "kind"}`` from stdin.  Exit status 0: the URL's service has taken
+it; else: not now.  On stderr one line that says why, without URLs: apprise's own words
 may hold them, and only an HTTP status is taken from them.
 """
 
@@ -77,10 +77,9 @@ def main() -> int:
     heard = _listen()
     _no_redirects()
     services = apprise.Apprise()
-    for number, url in enumerate(asked["urls"], 1):
-        if not services.add(url):
-            print(f"URL {number} is none that apprise knows", file=sys.stderr)
-            return FAILED
+    if not services.add(asked["url"]):
+        print("the URL is none that apprise knows", file=sys.stderr)
+        return FAILED
     taken = services.notify(
         body=asked["body"],
         title=asked["title"],

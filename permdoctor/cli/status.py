@@ -12,7 +12,8 @@ Exit status:
   0  the service works and has found nothing
   1  it has findings (from --fail-on on)
   2  wrong usage or configuration
-  3  it does not run or answer; an engine is away; containers could not be judged
+  3  it does not run or answer, or is in trouble: an engine is away, alerts fail, ...;
+     containers could not be judged
 """
 
 

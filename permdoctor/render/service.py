@@ -38,13 +38,12 @@ def findings(of: FindingsDoc, *, verbose: bool = True, width: int | None = None)
 
 
 def status_exit(of: StatusDoc, least: Severity) -> int:
-    """As ``CheckResult.exit_status``: 1 findings of at least ``least``, 3 not everything is known,
-    else 0.
+    """As ``CheckResult.exit_status``: 1 findings of at least ``least``, 3 not everything is known
+    or the service is in trouble, else 0.
     """
     worst: list[SeverityName] = [n for n in NAMES.values() if getattr(of.findings, n)]
-    known = of.engines and all(e.connected for e in of.engines)
     missing = of.containers.unjudged or of.containers.failing or of.containers.left_out
-    return _exit(worst, least, complete=bool(known and not missing))
+    return _exit(worst, least, complete=not (missing or any(_trouble(of))))
 
 
 def findings_exit(of: FindingsDoc, least: Severity) -> int:

@@ -50,14 +50,25 @@ def test_a_service_that_does_not_take_it() -> None:
         at = sink(f"json://u:s3cr3t@127.0.0.1:{receiver.port}/T0K3N")
         with pytest.raises(RetryError) as raised:
             at.send([alert()])
-    assert raised.value.message == "apprise: the service did not take it (HTTP 500)"
+    assert raised.value.message == "apprise: URL 1: the service did not take it (HTTP 500)"
     assert "s3cr3t" not in repr(at)
+
+
+def test_who_has_taken_it_is_not_told_again_for_another() -> None:
+    with receiving() as one, receiving(answer(500), answer(200)) as two:
+        at = sink(*(f"json://127.0.0.1:{r.port}/" for r in (one, two)))
+        with pytest.raises(RetryError, match=r"URL 2: .*HTTP 500"):
+            at.send([alert()])
+        at.send([alert()])
+        assert (len(one.requests), len(two.requests)) == (1, 2)
+        at.send([alert(2)])
+        assert (len(one.requests), len(two.requests)) == (2, 3)
 
 
 def test_nobody_listens() -> None:
     with pytest.raises(RetryError) as raised:
         sink("json://u:s3cr3t@127.0.0.1:9/T0K3N").send([alert()])
-    assert raised.value.message == "apprise: the service did not take it (no connection)"
+    assert raised.value.message == "apprise: URL 1: the service did not take it (no connection)"
 
 
 def test_a_redirect_is_not_followed() -> None:
@@ -81,7 +92,7 @@ def test_a_metadata_service_is_not_connected_to(url: str) -> None:
 
 
 def test_an_unknown_url() -> None:
-    with pytest.raises(RetryError, match="URL 2 is none that apprise knows") as raised:
+    with pytest.raises(RetryError, match="URL 2: the URL is none that apprise knows") as raised:
         sink("json://127.0.0.1:1/", "nosuch://s3cr3t").send([alert()])
     assert "s3cr3t" not in raised.value.message
 

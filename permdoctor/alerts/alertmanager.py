@@ -11,13 +11,14 @@ the milder one ends with its ``endsAt``.  Sentences are annotations.
 
 from __future__ import annotations
 
+import logging
 import ssl
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from permdoctor import config
 from permdoctor.alerts import http
@@ -29,11 +30,14 @@ from permdoctor.diagnosis.report import Severity
 ENDS_AFTER: Final = 3.5
 """In intervals of ``resend``."""
 
+_LOG: Final = logging.getLogger("permdoctor.alerts")
 _PATH: Final = "/api/v2/alerts"
 
 
 class AlertmanagerSink(Struct, frozen=True, kw_only=True):
-    """``urls`` are those of the API's resource."""
+    """``urls`` are those of the API's resource.  ``away`` are members of a cluster that took
+    nothing the last time, and why: the others may, and then nobody else says so.
+    """
 
     name: str
     urls: tuple[http.Url, ...]
@@ -45,6 +49,7 @@ class AlertmanagerSink(Struct, frozen=True, kw_only=True):
     clock: Callable[[], float] = time.time
     batch: int = 64
     updates: bool = True
+    away: dict[str, str] = field(default_factory=dict)
 
     def send(self, alerts: Sequence[Alert]) -> None:
         """Raises if no member took it; what may be tried again wins over a refusal."""
@@ -60,10 +65,16 @@ class AlertmanagerSink(Struct, frozen=True, kw_only=True):
             raise next((f for f in failures if isinstance(f, RetryError)), failures[0])
 
     def _failure(self, url: http.Url, body: bytes) -> DeliveryError | None:
+        where = url.shown
         try:
             self._post(url, body)
         except DeliveryError as e:
+            if where not in self.away:
+                _LOG.warning("sink %s: a member of the cluster takes nothing: %s", self.name, e)
+            self.away[where] = str(e)
             return e
+        if self.away.pop(where, None) is not None:
+            _LOG.info("sink %s: the member %s takes alerts again", self.name, where)
         return None
 
     def _post(self, url: http.Url, body: bytes) -> None:

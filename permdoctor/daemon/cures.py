@@ -14,6 +14,7 @@ from permdoctor.daemon.episodes import Name
 from permdoctor.daemon.events import ContainerRef, Found, RepairRule
 from permdoctor.daemon.fights import Did
 from permdoctor.daemon.silences import Labels
+from permdoctor.diagnosis.report import Severity
 from permdoctor.diagnosis.unfixable import OPT_OUT
 from permdoctor.kernel.mountinfo import is_beneath
 
@@ -108,10 +109,12 @@ def not_allowed(patient: Patient, found: Found, rules: Iterable[RepairRule]) -> 
     """Why no rule allows to repair this; empty: one does, or none is for this container."""
     own = [r for r in rules if fnmatchcase(patient.name[1], r.container)]
     path = place_of(found)
-    if not own or not found.fixable:
+    if not own or found.severity <= Severity.INFO:
         return ""
-    if patient.opted_out:
+    if patient.opted_out:  # then nothing is said to be fixable
         return f"the container's label {OPT_OUT} forbids it"
+    if not found.fixable:
+        return ""
     if path is None:
         return "there is no path on the host that can be named"
     there = [r for r in own if r.remedy in found.fixable]

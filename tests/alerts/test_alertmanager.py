@@ -206,6 +206,20 @@ def test_each_member_of_a_cluster_is_told(url: str, tmp_path: Path) -> None:
         assert len(broken.requests) == 1
 
 
+def test_a_member_that_takes_nothing_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The others took it, so nothing fails."""
+    with receiving() as well, receiving(answer(500), answer(500), answer(200)) as ill:
+        sink = sink_at(well.url, ill.url)
+        with caplog.at_level("INFO", "permdoctor.alerts"):
+            for _ in range(4):
+                sink.send([alert()])
+    said = [r.getMessage() for r in caplog.records]
+    assert [(ill.url.rstrip("/") in s, "takes nothing" in s) for s in said] == [
+        (True, True),
+        (True, False),
+    ]
+
+
 def test_members_do_not_wait_for_each_other() -> None:
     with (
         receiving(lambda _: time.sleep(0.6)) as slow,

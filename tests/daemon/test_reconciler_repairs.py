@@ -441,6 +441,14 @@ def test_why_not(allowed: RepairRule, container: str | Seen, per_hour: int, why:
     assert logged(story) == ([why] if why else [])
 
 
+def test_why_not_where_the_label_leaves_nothing_to_offer() -> None:
+    """As ``check`` finds it: a container that has opted out has no remedy that can be done."""
+    story = story_of(rule())
+    bare = replace(broken(), fixable=())
+    story.play((0, connected(OFF)), (1, Result("a", bare)), (6, Result("a", bare)))
+    assert why_not(story) == ["not done: the container's label permdoctor.fix forbids it"]
+
+
 def test_why_not_is_shown_to_who_asks() -> None:
     story = story_of(rule(window=(120, 300)))
     story.play((0, connected("a")), (1, Result("a", broken())))

@@ -12,11 +12,15 @@ that it has been told already.
 from __future__ import annotations
 
 import hashlib
+import re
 from enum import StrEnum
+from typing import Final
 
 from msgspec import Struct
 
 from permdoctor.diagnosis.report import Severity
+
+_NAMES: Final = re.compile(r" \([^()]*\)")
 
 
 class AlertStatus(StrEnum):
@@ -77,5 +81,7 @@ class Alert(Struct, frozen=True, kw_only=True):
 
     @property
     def matter(self) -> tuple[object, ...]:
-        """What somebody who was told of it must know when it changes: not counts, nor samples."""
-        return self.severity, self.who, self.remedies, self.host_path
+        """What somebody who was told of it must know when it changes: not counts, samples, nor by
+        which names the ids go.
+        """
+        return self.severity, _NAMES.sub("", self.who), self.remedies, self.host_path

@@ -24,6 +24,7 @@ from permdoctor.engines.archive import ImageInode
 from permdoctor.errors import PermdoctorError
 from permdoctor.host import look, machine, procfs
 from permdoctor.host.look import Where
+from permdoctor.host.subjects import named_by_host
 from permdoctor.kernel.ids import INITIAL, Kgid, Kuid
 from permdoctor.kernel.inode import FileType, Inode
 from permdoctor.kernel.mount import Mount, Superblock
@@ -87,7 +88,7 @@ def _who(
         subids = _subids(collector, container)
         ns = predicted_userns(container.engine, container.userns_mode, subids)
         subject = predicted_subject(container, passwd, group, ns)
-        return (subject,), predicted_home(container, passwd, group)
+        return (named_by_host(subject),), predicted_home(container, passwd, group)
     except PermdoctorError as e:
         collector.skip("who it would run as", e.message, e.hint or "")
         return (), None

@@ -80,7 +80,7 @@ def subjects_of(
         skipped.append(Skipped(what=f"{left_out:,} processes", reason=reason))
     subjects = [_subject(cred, members, execs) for cred, members in groups.items()]
     if names:
-        subjects = [_named(_named_by_host(s), skipped) for s in subjects]
+        subjects = [_named(named_by_host(s), skipped) for s in subjects]
     return tuple(subjects), tuple(dict.fromkeys(skipped))
 
 
@@ -149,7 +149,8 @@ def _subject(cred: Cred, members: list[_Live], execs: set[int]) -> Subject:
     )
 
 
-def _named_by_host(subject: Subject) -> Subject:
+def named_by_host(subject: Subject) -> Subject:
+    """With the names that its ids have on the host."""
     cred = subject.cred
     return replace(subject, host_user=user_name(cred.fsuid), host_group=group_name(cred.fsgid))
 

@@ -133,3 +133,18 @@ def test_the_type_of_the_event(of: Alert, type_: str) -> None:
     event = webhook.envelope(of)
     assert event["type"] == f"permdoctor.alert.{type_}"
     assert event["data"]["revision"] == of.revision  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("who", "matters"),
+    [
+        ("1000:1000 (reader) = host 1000:1000 (alice), groups 5", False),
+        ("1000:1000 = host 1000:1000, groups 5", False),
+        ("1000:1000 = host 1000:1000, groups 6", True),
+        ("1001:1000 = host 1001:1000, groups 5", True),
+    ],
+)
+def test_names_are_no_news(who: str, matters: bool) -> None:
+    """They are not always known: of a container between two runs by its configuration alone."""
+    before = alert(who="1000:1000 = host 1000:1000 (alice), groups 5")
+    assert (before.matter != alert(who=who).matter) is matters

@@ -22,6 +22,7 @@ from permdoctor.kernel.mountinfo import is_beneath
 from permdoctor.kernel.text import printable
 from permdoctor.repair.journal import Unasked
 from permdoctor.repair.policy import Machine, Question, judge_unasked
+from permdoctor.repair.store import Store
 
 
 def repaired(repair: Repair, config: Config) -> Repaired:
@@ -38,6 +39,7 @@ def repaired(repair: Repair, config: Config) -> Repaired:
 
 
 def _repaired(repair: Repair, config: Config, done: Repaired) -> Repaired:
+    _must_not_be_taken_back(repair, config)
     request = FixRequest(
         name=repair.ref.id,
         remedy=repair.remedy,
@@ -52,6 +54,22 @@ def _repaired(repair: Repair, config: Config, done: Repaired) -> Repaired:
         _must_be_allowed(repair, config, prepared)
         result = prepared.apply()
     return replace(done, id=result.id, applied=result.outcome.applied, failed=_what_is_left(result))
+
+
+def _must_not_be_taken_back(repair: Repair, config: Config) -> None:
+    """Raises ``UsageError`` where the last that was done there was an undo: somebody has said no.
+    It holds until that is repaired by hand, or the journal is gone.
+    """
+    records = Store(config.repair.state).records()
+    same = [
+        r
+        for r in records
+        if r.about.kind == "repair"
+        and repair.root in r.about.roots
+        and repair.remedy in r.about.remedies
+    ]
+    if same and any(r.about.of == same[-1].id for r in records):
+        raise UsageError(f"it was taken back by hand (permdoctor history {same[-1].id})")
 
 
 def _narrow(repair: Repair, config: Config) -> Config:

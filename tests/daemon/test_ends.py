@@ -11,6 +11,7 @@ import pytest
 
 from permdoctor.repair.journal import Status
 from permdoctor.repair.store import Store
+from tests.cli.process import permdoctor
 from tests.daemon.engine import StandIn
 from tests.daemon.scene import UID, actor
 from tests.daemon.service import Service, until
@@ -145,6 +146,23 @@ def test_a_stop_while_a_repair_is_proved(mended: Mended) -> None:
     assert not mended.is_paused()
     assert not mended.left
     assert mended.journals() == [Status.DONE]
+
+
+def test_what_a_person_takes_back_stays_so(mended: Mended) -> None:
+    """Until somebody repairs it by hand."""
+    service = mended.service.start()
+    until(lambda: mended.repaired and "repaired" in service.log, say=lambda: service.log)
+    host = f"unix://{mended.engine}"
+    words = ("--config", str(service.config), "--host", host, "--yes")
+    undone = permdoctor("undo", "--last", *words)
+    assert undone.returncode == 0, undone.stderr
+    until(lambda: "it was taken back by hand (permdoctor history" in service.log)
+    assert not mended.repaired
+    fixed = permdoctor("fix", mended.box.name, "--apply", *words)
+    assert fixed.returncode == 0, fixed.stderr
+    os.chown(mended.data, 0, 0)
+    mended.dockerd.docker("restart", "--time", "0", mended.box.id)
+    until(lambda: mended.repaired, say=lambda: service.log)
 
 
 def test_a_stop_while_checks_hang(lab: Lab, tmp_path: Path) -> None:

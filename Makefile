@@ -2,6 +2,7 @@
 #
 #   make demo    an own environment, and the embedded demonstration (needs no engine)
 #   make test    everything the tests need, then the tests
+#   make test-slow  the tests that take minutes each, and are not among these
 #   make lint    style, types and the architecture only
 #   make bench   the benchmarks
 #   make clean   remove what these made
@@ -21,11 +22,15 @@ PACKAGES := docker.io busybox-static acl attr uidmap e2fsprogs xfsprogs btrfs-pr
 	slirp4netns rootlesskit podman iproute2 util-linux mount \
 	prometheus prometheus-alertmanager systemd-container mmdebstrap
 
-.PHONY: demo test lint bench clean packages
+.PHONY: demo test test-slow lint bench clean packages
 .DEFAULT_GOAL := test
 
 demo: $(STAMPS)/installed
 	@$(BIN)/permdoctor demo
+
+# The long ones: storms, kills, a hundred containers.
+test-slow: $(STAMPS)/test packages
+	@$(BIN)/python -m pytest -n 0 -m slow $(PYTEST_ARGS)
 
 test: $(STAMPS)/test packages
 	@$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)

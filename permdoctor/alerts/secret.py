@@ -52,7 +52,15 @@ def read_secret(file: str, variable: str, environ: Mapping[str, str], what: str)
     else:
         where, value = f"environment variable {variable}", environ.get(variable, "")
     if not value.strip():
-        raise UsageError(f"{what}: {where} holds nothing")
+        hint = (
+            None
+            if file
+            else (
+                "the service has it from /etc/permdoctor/environment; by hand:"
+                " set -a; . /etc/permdoctor/environment"
+            )
+        )
+        raise UsageError(f"{what}: {where} holds nothing", hint=hint)
     return Secret(value.strip())
 
 

@@ -7,9 +7,8 @@ import fnmatch
 import grp
 import os
 import socket
-import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -29,6 +28,9 @@ DIR_MODE = 0o755
 FILE_MODE = 0o644
 RUNTIME = "/run/permdoctor"
 SECRETS = ("secret_file", "routing_key_file", "url_file")
+VARIABLES = ("secret_env", "routing_key_env", "url_env")
+HIDDEN = ("/tmp", "/var/tmp")  # noqa: S108 - no file of ours
+"""Of which the unit has its own (PrivateTmp=)."""
 
 
 def concerns(config: Config) -> Iterator[str]:
@@ -43,6 +45,22 @@ def concerns(config: Config) -> Iterator[str]:
     group = config.service.socket_group
     if group and not _is_group(group):
         yield f"service.socket_group: there is no group {printable(group)}"
+
+
+def refused(config: Config, environ: Mapping[str, str]) -> Iterator[UsageError]:
+    """Sinks that the service would not begin with: a secret that cannot be read, a certificate that
+    is none, a program of somebody else's.  A variable that is not set here may be set there.
+    """
+    from permdoctor.alerts.sink import sinks_of
+
+    for sink in config.alerts.sinks:
+        variables = [getattr(sink, key, "") for key in VARIABLES]
+        if any(v and v not in environ for v in variables):
+            continue
+        try:
+            sinks_of((sink,), environ)
+        except UsageError as e:
+            yield e
 
 
 def init(file: str) -> None:
@@ -104,16 +122,9 @@ def _secrets(config: Config) -> Iterator[str]:
     for sink in config.alerts.sinks:
         for key in SECRETS:
             file = getattr(sink, key, "")
-            if not file:
-                continue
-            where = f"alerts: {key} of {sink.name}: {printable(file)}"
-            try:
-                status = os.stat(file)
-            except OSError as e:
-                yield f"{where}: {e.strerror}"
-                continue
-            if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
-                yield f"{where} may be read or written by others: chmod 600"
+            if file.startswith(tuple(f"{h}/" for h in HIDDEN)):
+                where = f"alerts: {key} of {sink.name}: {printable(file)}"
+                yield f"{where}: the service as a unit of systemd does not see it"
 
 
 def _sinks(config: Config) -> Iterator[str]:
@@ -157,6 +168,9 @@ def _places(config: Config) -> Iterator[str]:
         directory = os.path.dirname(file)
         if file and directory != RUNTIME and not os.path.isdir(directory):
             yield f"{key}: {printable(directory)} is no directory"
+        if directory in ("/run", "/var/run", "/etc", "/"):
+            shared = f"{printable(directory)} has much else in it"
+            yield f"{key}: {shared}, which the service may then write: use a directory of its own"
     address = config.metrics.address
     if address is not None and not is_loopback(address[0]):
         yield f"metrics.listen: {address[0]} is not loopback, and /metrics asks for no password"

@@ -7,7 +7,8 @@ import os
 import click
 
 from permdoctor.cli import options
-from permdoctor.cli.output import emit, note
+from permdoctor.cli.output import emit, fail, note
+from permdoctor.errors import UsageError
 
 EPILOG = """\b
 Exit status:
@@ -30,15 +31,20 @@ def command() -> None:
 def check(config_file: str | None) -> int:
     """Say everything that is wrong in the configuration.
 
-    What is right but will not work as it is meant on this machine (a root that is a symlink, a
-    secret that is not there) is said, too; that does not change the exit status.
+    What the service would refuse is wrong, too: a secret's file that cannot be read.  What is right
+    but will not work as it is meant on this machine (a root that is a symlink) is said; that does
+    not change the exit status.
     """
-    from permdoctor.app.configuration import concerns
+    from permdoctor.app.configuration import concerns, refused
     from permdoctor.config import read
 
     loaded = read(config_file, os.environ)
     for concern in concerns(loaded.config):
         note(f"permdoctor: warning: {concern}")
+    if wrong := tuple(refused(loaded.config, os.environ)):
+        for each in wrong:
+            fail(each.message, each.hint)
+        return UsageError.exit_status
     files = [s.file for s in loaded.sources]
     emit("".join(f"ok: {f}\n" for f in files) or "ok: no configuration, the defaults hold\n")
     return options.NOTHING_FOUND

@@ -14,6 +14,7 @@ from permdoctor.config.values import (
     Interval,
     Name,
     PathOrNone,
+    Period,
     SeverityName,
     SomeUrls,
     Url,
@@ -57,7 +58,7 @@ class Alertmanager(HttpSink, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     name: Name = "alertmanager"
     urls: SomeUrls
-    resend_seconds: Interval = 60.0
+    resend_seconds: Period = 60.0
 
 
 class PagerDuty(HttpSink, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -19,9 +19,9 @@ from permdoctor.config.values import (
     Delay,
     Entries,
     GroupName,
-    Interval,
     Listen,
     PathOrNone,
+    Period,
     RemedyName,
     Seconds,
     ServiceWorkers,
@@ -145,10 +145,10 @@ class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     settle_seconds: Delay = 5.0
-    sweep_seconds: Interval = 300.0
+    sweep_seconds: Period = 300.0
     debounce_seconds: Delay = 1.0
     damp_seconds: Delay = 60.0
-    check_again_seconds: Interval = 3600.0
+    check_again_seconds: Period = 3600.0
     workers: ServiceWorkers = 2
     queue: Count = 10_000
     watch_max: Amount = 4096

@@ -35,6 +35,9 @@ Amount = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Entries = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 Interval = Annotated[float, Meta(gt=0, le=604_800)]
+Period = Annotated[float, Meta(ge=1, le=604_800)]
+"""Seconds after which something is done again, and again."""
+
 Delay = Annotated[float, Meta(ge=0, le=604_800)]
 Workers = Annotated[int, Meta(ge=1, le=2)]
 ServiceWorkers = Annotated[int, Meta(ge=1, le=64)]

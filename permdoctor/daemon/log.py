@@ -216,6 +216,7 @@ class _Stream:
         self._stream = stream
         self._lock = threading.Lock()
         self._lost = 0
+        self._half = False
 
     def msg(self, line: str) -> None:
         text = f"{line}\n".encode(self._stream.encoding or "utf-8", "backslashreplace")
@@ -241,10 +242,13 @@ class _Stream:
             self._stream.write(text.decode(self._stream.encoding or "utf-8"))
             self._stream.flush()
             return True
-        while text:
+        left = b"\n" + text if self._half else text
+        while left:
             if not _has_room(fd, 0.0 if self._lost else _PATIENCE):
+                self._half = self._half or len(left) < len(text)
                 return False
-            text = text[os.write(fd, text[: select.PIPE_BUF]) :]
+            left = left[os.write(fd, left[: select.PIPE_BUF]) :]
+        self._half = False
         return True
 
 

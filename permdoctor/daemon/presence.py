@@ -37,7 +37,7 @@ def listed(
 ) -> None:
     """Everything that runs there, or ran when it was asked for."""
     one = met(desk, engine)
-    if one is None:
+    if one is None or (number is not None and not one.connected):
         return
     amends = desk.connections.up(one, desk.now, desk.wall, desk.rules.sweep)
     absence.assess(desk, one)

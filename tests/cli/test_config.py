@@ -310,7 +310,7 @@ def test_everything() -> None:
         ),
         pytest.param(
             "[service]\nsweep_seconds = nan",
-            "f:2: service.sweep_seconds: expected float > 0.0",
+            "f:2: service.sweep_seconds: expected float >= 1.0",
             None,
             id="not a number",
         ),
@@ -794,7 +794,8 @@ def test_check_says_what_will_not_work(directory: Path) -> None:
         """,
     )
     done = permdoctor("config", "check", "--config", str(directory))
-    assert done.returncode == 0
+    assert done.returncode == 2, "the service would refuse a secret that it cannot read"
+    unseen = "the service as a unit of systemd does not see it"
     warnings = done.stderr.replace("permdoctor: warning: ", "").splitlines()
     assert warnings == [
         f"repair.roots: {directory}/link allows nothing: its real path is {directory}/conf.d",
@@ -802,9 +803,8 @@ def test_check_says_what_will_not_work(directory: Path) -> None:
         "repair.roots: /srv/../etc/ssl allows nothing: it is the host's own",
         "repair.unasked[1]: repair.roots does not allow /srv",
         "repair.unasked[1]: chown-directory is not among repair.remedies",
-        f"alerts: secret_file of webhook: {directory}/key may be read or written by others: "
-        "chmod 600",
-        f"alerts: routing_key_file of pagerduty: {directory}/absent: No such file or directory",
+        f"alerts: secret_file of webhook: {directory}/key: {unseen}",
+        f"alerts: routing_key_file of pagerduty: {directory}/absent: {unseen}",
         "alerts: url of metadata: 2852039166 is a cloud's metadata service",
         "alerts: argv of command: /no/such/program is no program",
         "ignore[1] has expired",
@@ -812,7 +812,36 @@ def test_check_says_what_will_not_work(directory: Path) -> None:
         f"service.socket: {directory}/none is no directory",
         "metrics.listen: :: is not loopback, and /metrics asks for no password",
         "service.socket_group: there is no group nobody-has-this",
+        f"permdoctor: alerts.webhook webhook: {directory}/key may be read or written by others "
+        "(mode 0644)",
+        f"  hint: chmod 0600 {directory}/key; and if it was like that for long, make a new secret",
+        f"permdoctor: alerts.pagerduty pagerduty: cannot read {directory}/absent: "
+        "No such file or directory",
     ]
+
+
+def test_check_leaves_to_the_service_what_only_the_service_has(directory: Path) -> None:
+    """Its environment; and says of a program that root would run, whose it is."""
+    hook = directory / "hook"
+    hook.write_text("#!/bin/sh\n")
+    hook.chmod(0o777)
+    write(
+        directory,
+        "config.toml",
+        f"""
+        [[alerts.webhook]]
+        url = "http://127.0.0.1/"
+        secret_env = "NOT_SET_HERE"
+        [[alerts.command]]
+        argv = ["{hook}"]
+        """,
+    )
+    done = permdoctor("config", "check", "--config", str(directory))
+    if os.geteuid() == 0:
+        assert done.returncode == 2
+        assert f"{hook} would be run as root, and {hook} may be written by others" in done.stderr
+    hook.chmod(0o755)
+    assert permdoctor("config", "check", "--config", str(directory)).returncode == 0
 
 
 def test_show_says_where_each_value_comes_from(directory: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import logging
 import os
 import re
+import select
 import subprocess
 import sys
 import threading
@@ -281,3 +283,18 @@ def test_a_reader_that_stops_does_not_stop_the_service() -> None:
     assert any("event=on" in line for line in lines)
     (lost,) = (line for line in lines if "log lines are lost" in line)
     assert f"number={1000 - len(kept)}" in lost
+
+
+def test_half_a_line_is_a_line_of_its_own() -> None:
+    reads, writes = os.pipe()
+    fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, 2 * select.PIPE_BUF)
+    with os.fdopen(writes, "w") as stderr, os.fdopen(reads, "rb", buffering=0) as reader:
+        log.configure(Config(format="logfmt"), {}, stderr)
+        log.say("info", "first", {"text": "x" * 2000, "more": "y" * 1000})
+        log.say("info", "half", {"a": "x" * 2000, "b": "y" * 2000, "c": "z" * 1000})
+        told = reader.read(1 << 20).decode()
+        log.say("info", "on", {})
+        told += reader.read(1 << 20).decode()
+    assert "event=half" in told, "some of it fitted"
+    assert [line for line in told.splitlines() if line.endswith("event=on")]
+    assert not [line for line in told.splitlines() if "event=half" in line and "event=on" in line]

@@ -347,6 +347,15 @@ def test_a_list_that_comes_late_does_not_overrule_a_newer_one(late: bool) -> Non
     assert "171 list" in story.until(172), "and it is listed again soon"
 
 
+def test_a_list_that_comes_late_is_no_connection() -> None:
+    story = Story(sweep=100.0)
+    story.play((0, connected("a")))
+    story.until(101)
+    story.play((102, disconnected()), (103, swept("a")))
+    (engine,) = story.reconciler.state().engines
+    assert not engine.connected
+
+
 def test_what_is_not_in_a_list_is_gone() -> None:
     story = Story()
     settled(story, "a", "b", roots=(b"/srv",))

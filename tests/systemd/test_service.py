@@ -86,7 +86,7 @@ def test_it_is_started_again(service: Machine, number: str, said: str) -> None:
     assert said in service.journal(UNIT)
 
 
-def test_a_worker_that_is_killed_for_memory_ends_nobody(service: Machine) -> None:
+def test_the_unit_goes_on_when_a_worker_is_killed_for_memory(service: Machine) -> None:
     assert service.show(UNIT, "OOMPolicy")["OOMPolicy"] == "continue"
 
 

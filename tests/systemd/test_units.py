@@ -368,6 +368,7 @@ def test_who_can_change_the_program(
         pytest.param("deep/mod.py", 0o666, 0, "may be written by others", id="its mode"),
         pytest.param("deep", 0o777, 0, "may be written by others", id="its directory"),
         pytest.param("elsewhere/mod.py", 0o644, 1000, "belongs to uid 1000", id="behind a link"),
+        pytest.param("elsewhere/in/mod.py", 0o666, 0, "may be written", id="deep behind a link"),
         pytest.param("deep", 0o755, 0, None, id="all is well"),
     ],
 )
@@ -379,10 +380,13 @@ def test_who_can_change_what_is_imported(
     owner: int,
     message: str | None,
 ) -> None:
-    for name in ("site/pkg/deep", "elsewhere"):
+    for name in ("site/pkg/deep", "elsewhere/in"):
         (tree / name).mkdir(parents=True)
         (tree / name / "mod.py").write_text("")
+    (tree / "elsewhere/mod.py").write_text("")
     (tree / "site/linked").symlink_to("../elsewhere/mod.py")
+    (tree / "site/folder").symlink_to("../elsewhere/in")
+    (tree / "elsewhere/in/back").symlink_to("../../site")
     (tree / "site/dangling").symlink_to("nowhere")
     monkeypatch.setattr(executable, "_imported_from", lambda: iter((str(tree / "site"),)))
     at = tree / spoilt if "elsewhere" in spoilt else tree / "site/pkg" / spoilt

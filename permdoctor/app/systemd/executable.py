@@ -52,12 +52,18 @@ def need_trust(program: str) -> None:
 
 def _below(directory: str) -> Iterator[str]:
     """Everything in it, and on the way to where symlinks in it lead."""
-    for parent, directories, files in os.walk(directory):  # nothing: it is a file
-        for name in (*directories, *files):
-            path = os.path.join(parent, name)
-            yield path
-            if os.path.islink(path) and os.path.exists(path):
-                yield from _way(os.path.realpath(path))
+    todo, seen = [directory], {os.path.realpath(directory)}
+    while todo:
+        for parent, directories, files in os.walk(todo.pop()):  # nothing: it is a file
+            for name in (*directories, *files):
+                path = os.path.join(parent, name)
+                yield path
+                real = os.path.realpath(path)
+                if not os.path.islink(path) or not os.path.exists(path) or real in seen:
+                    continue
+                seen.add(real)
+                todo.append(real)
+                yield from _way(real)
 
 
 def _imported_from() -> Iterator[str]:

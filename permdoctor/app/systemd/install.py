@@ -183,6 +183,10 @@ def _content(path: str) -> str | None:
             return f.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return None
+    except PermissionError as e:
+        raise CannotCheckError(
+            f"cannot read {printable(path)}: {e.strerror}", hint="run it as root"
+        ) from e
     except OSError:
         return ""  # a symlink (systemctl mask), a directory: not ours
 
@@ -196,6 +200,7 @@ def _put(file: File) -> None:
             aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, MODE
         )
         with os.fdopen(fd, "w", encoding="utf-8") as out:
+            os.fchmod(fd, MODE)  # whatever the umask is
             out.write(file.text)
         os.replace(aside, file.path)
     except OSError as e:

@@ -10,7 +10,7 @@ from permdoctor.cli import options
 from permdoctor.cli.output import emit, note
 
 if TYPE_CHECKING:
-    from permdoctor.app.systemd.install import File, Installation
+    from permdoctor.app.systemd.install import File
 
 EPILOG = """\b
 Examples:
@@ -61,8 +61,8 @@ def install(now: bool, dry_run: bool, root: str, config_file: str | None) -> int
     config = options.load_config(config_file)
     found = systemd.install(config, root=root, dry_run=dry_run)
     _say_written(found.units, dry_run=dry_run)
-    if found.needs_other_drop_in:
-        less = "another drop-in" if found.needs_drop_in else "no drop-in any more"
+    for file in (f for f in found.drop_ins if not f.is_right):
+        less = "another drop-in" if file.needed else "no drop-in any more"
         note(f"permdoctor: the configuration needs {less}: permdoctor systemd drop-in --write")
     if not config.alerts.sinks:
         note("permdoctor: no [[alerts...]] is configured: what it finds is only shown, by")
@@ -101,7 +101,8 @@ def status(root: str, config_file: str | None) -> int:
     found = systemd.look(options.load_config(config_file), root=root)
     for file in found.units:
         emit(f"{file.found.value:<10} {file.path}\n")
-    emit(f"{_drop_in_word(found):<10} {found.drop_in.path}\n")
+    for file in found.drop_ins:
+        emit(f"{_drop_in_word(file):<10} {file.path}\n")
     for unit in found.running:
         emit(f"{unit.active:<10} {unit.name} ({unit.enabled})\n")
     return options.NOTHING_FOUND if found.complete else options.FINDINGS
@@ -113,13 +114,15 @@ def status(root: str, config_file: str | None) -> int:
 @root_option
 @options.config_option
 def drop_in(write: bool, dry_run: bool, root: str, config_file: str | None) -> int:
-    """Print what the service may do beyond reading, from the configuration.
+    """Print what the service may do beyond reading, from the configuration, and for the timer's
+    check what it needs to reach rootless engines and TCP ports.
 
     repair.roots become its writable paths, with the capabilities that repair needs.  Where nothing
     is needed any more, --write removes it.
     """
     from permdoctor.app.systemd import install as systemd
-    from permdoctor.app.systemd.dropin import drop_in as text
+    from permdoctor.app.systemd.dropin import DROP_INS
+    from permdoctor.app.systemd.units import SERVICE
 
     config = options.load_config(config_file)
     if config.repair.roots and not config.repair.unasked:
@@ -128,10 +131,13 @@ def drop_in(write: bool, dry_run: bool, root: str, config_file: str | None) -> i
             "the rights for it"
         )
     if not write:
-        emit(text(config))
+        for name, (text, is_needed) in DROP_INS.items():
+            if name == SERVICE or is_needed(config):
+                emit(text(config) if name == SERVICE else f"\n# {name}\n{text(config)}")
         return options.NOTHING_FOUND
-    found = systemd.write_drop_in(config, root=root, dry_run=dry_run)
-    _say_drop_in(found, dry_run=dry_run)
+    found = systemd.write_drop_ins(config, root=root, dry_run=dry_run)
+    for file in found.drop_ins:
+        _say_drop_in(file, dry_run=dry_run)
     if not dry_run:
         note("permdoctor: it holds after: systemctl restart permdoctor")
     return options.NOTHING_FOUND
@@ -147,16 +153,16 @@ def _say_written(files: tuple[File, ...], *, dry_run: bool) -> None:
             emit(f"wrote: {file.path}\n")
 
 
-def _say_drop_in(found: Installation, *, dry_run: bool) -> None:
-    if found.needs_drop_in:
-        _say_written((found.drop_in,), dry_run=dry_run)
-    elif found.drop_in.found.value == "missing":
-        emit(f"not needed: {found.drop_in.path}\n")
+def _say_drop_in(file: File, *, dry_run: bool) -> None:
+    if file.needed:
+        _say_written((file,), dry_run=dry_run)
+    elif file.found.value == "missing":
+        emit(f"not needed: {file.path}\n")
     else:
-        emit(f"{'would remove' if dry_run else 'removed'}: {found.drop_in.path}\n")
+        emit(f"{'would remove' if dry_run else 'removed'}: {file.path}\n")
 
 
-def _drop_in_word(found: Installation) -> str:
-    if found.needs_drop_in:
-        return found.drop_in.found.value
-    return "not needed" if found.drop_in.found.value == "missing" else "too much"
+def _drop_in_word(file: File) -> str:
+    if file.needed:
+        return file.found.value
+    return "not needed" if file.found.value == "missing" else "too much"

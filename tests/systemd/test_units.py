@@ -15,7 +15,16 @@ import pytest
 
 from permdoctor.app.rights import NEEDED
 from permdoctor.app.systemd import dropin, executable, install
-from permdoctor.app.systemd.units import SERVICE, UNITS, Found, quoted, sealed, state_of, unit
+from permdoctor.app.systemd.units import (
+    CHECK,
+    SERVICE,
+    UNITS,
+    Found,
+    quoted,
+    sealed,
+    state_of,
+    unit,
+)
 from permdoctor.config import Config, Engines, Metrics, Repair, Service, Unasked, load
 from permdoctor.errors import UsageError
 from permdoctor.kernel.caps import names
@@ -178,6 +187,40 @@ def test_what_a_configuration_adds(config: Config, lines: list[str]) -> None:
     assert dropin.is_needed(config) == bool(lines)
 
 
+@pytest.mark.parametrize(
+    ("hosts", "lines"),
+    [
+        pytest.param(("unix:///run/docker.sock",), [], id="root's own"),
+        pytest.param(
+            ("unix:///run/user/1000/docker.sock",),
+            ["CapabilityBoundingSet=CAP_DAC_OVERRIDE"],
+            id="rootless",
+        ),
+        pytest.param(
+            ("tcp://127.0.0.1:2375",),
+            [
+                "PrivateNetwork=no",
+                "IPAddressAllow=localhost",
+                "RestrictAddressFamilies=AF_INET AF_INET6",
+            ],
+            id="a port",
+        ),
+    ],
+)
+def test_what_the_timers_check_needs(units: Path, hosts: tuple[str, ...], lines: list[str]) -> None:
+    config = Config(engines=Engines(hosts=hosts))
+    text = dropin.drop_in_of_check(config)
+    given = [x for x in text.splitlines() if x and not x.startswith("#")]
+    assert given == (["[Service]", *lines] if lines else [])
+    assert dropin.is_needed_for_check(config) == bool(lines)
+    install.write_drop_ins(config, root=str(units))
+    there = units / IN / f"{CHECK}.d" / dropin.NAME
+    assert there.exists() is bool(lines)
+    assert install.look(config, root=str(units)).drop_ins[1].is_right
+    install.write_drop_ins(Config(), root=str(units))
+    assert not there.exists()
+
+
 def test_repair_gets_what_it_asks_for() -> None:
     assert set(dropin.REPAIR_CAPS) == set(names(NEEDED))
 
@@ -310,10 +353,10 @@ def test_rights_that_are_not_needed_any_more_are_taken_back(tmp_path: Path) -> N
     again = permdoctor("systemd", "install", *options)
     assert "no drop-in any more: permdoctor systemd drop-in --write" in again.stderr
     removed = permdoctor("systemd", "drop-in", "--write", *options)
-    assert removed.stdout.startswith("removed: ")
+    assert removed.stdout.count("removed: ") == 1
     assert installed(tmp_path) == {*WRITTEN, "config.toml"}
     assert permdoctor("systemd", "status", *options).returncode == 0
-    assert permdoctor("systemd", "drop-in", "--write", *options).stdout.startswith("not needed: ")
+    assert permdoctor("systemd", "drop-in", "--write", *options).stdout.count("not needed: ") == 2
 
 
 # --- who can change the program ---

@@ -8,9 +8,10 @@ again (systemd.exec(5), ReadWritePaths=).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
-from permdoctor.app.systemd.units import quoted, sealed
+from permdoctor.app.systemd.units import CHECK, SERVICE, quoted, sealed
 from permdoctor.config import Config
 
 NAME = "50-configuration.conf"
@@ -20,6 +21,11 @@ RUN = "/run/permdoctor"
 REPAIR_CAPS = ("CAP_CHOWN", "CAP_FOWNER", "CAP_FSETID", "CAP_DAC_OVERRIDE", "CAP_SETFCAP")
 """As ``app/rights.py`` asks for them."""
 
+_TCP: Final = ("tcp://", "http://", "https://")
+_ROOTLESS: Final = [
+    "# The sockets of rootless engines are their users'.",
+    "CapabilityBoundingSet=CAP_DAC_OVERRIDE",
+]
 _HEAD = """\
 # What the configuration needs beyond the unit.  Made by `permdoctor systemd drop-in`: make it again
 # when repair.roots, engines.hosts or a path of the service has changed.
@@ -27,16 +33,48 @@ _HEAD = """\
 
 
 def drop_in(config: Config) -> str:
-    """The text; only a head if nothing more is needed.  Raises ``UsageError`` for a path that
-    cannot stand in a unit.
+    """Of the service: the text; only a head if nothing more is needed.  Raises ``UsageError`` for a
+    path that cannot stand in a unit.
     """
-    lines = [line for part in _parts(config) for line in ("", *part)]
-    body = "\n".join(("", "[Service]", *lines[1:], "")) if lines else ""
-    return sealed(_HEAD + body)
+    return _text(_parts(config))
 
 
 def is_needed(config: Config) -> bool:
     return any(True for _ in _parts(config))
+
+
+def drop_in_of_check(config: Config) -> str:
+    """As :func:`drop_in`, of the check that a timer begins: it only asks engines."""
+    return _text(_parts_of_check(config))
+
+
+def is_needed_for_check(config: Config) -> bool:
+    return any(True for _ in _parts_of_check(config))
+
+
+DROP_INS: Final[Mapping[str, tuple[Callable[[Config], str], Callable[[Config], bool]]]] = {
+    SERVICE: (drop_in, is_needed),
+    CHECK: (drop_in_of_check, is_needed_for_check),
+}
+"""By unit: the text, and whether it needs one."""
+
+
+def _text(parts: Iterator[list[str]]) -> str:
+    lines = [line for part in parts for line in ("", *part)]
+    body = "\n".join(("", "[Service]", *lines[1:], "")) if lines else ""
+    return sealed(_HEAD + body)
+
+
+def _parts_of_check(config: Config) -> Iterator[list[str]]:
+    if any(_is_another_users(h) for h in config.engines.hosts):
+        yield _ROOTLESS
+    if any(h.startswith(_TCP) for h in config.engines.hosts):
+        yield [
+            "# Engines at a port of this machine.",
+            "PrivateNetwork=no",
+            "IPAddressAllow=localhost",
+            "RestrictAddressFamilies=AF_INET AF_INET6",
+        ]
 
 
 def _parts(config: Config) -> Iterator[list[str]]:
@@ -48,10 +86,7 @@ def _parts(config: Config) -> Iterator[list[str]]:
             *_writable(*config.repair.roots),
         ]
     elif any(_is_another_users(h) for h in config.engines.hosts):
-        yield [
-            "# The sockets of rootless engines are their users'.",
-            "CapabilityBoundingSet=CAP_DAC_OVERRIDE",
-        ]
+        yield _ROOTLESS
     own = _own_places(config)
     if own:
         yield ["# Files of the service that the configuration puts elsewhere.", *_writable(*own)]

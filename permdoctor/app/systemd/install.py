@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from permdoctor.app.systemd import dropin
 from permdoctor.app.systemd.executable import need_trust, own_program
@@ -29,11 +30,16 @@ _STARTED = (SERVICE, "permdoctor-check.timer")
 
 
 class File(Struct, frozen=True, kw_only=True):
-    """A file as it should be, and what is there now."""
+    """A file as it should be, and what is there now.  One that is not ``needed`` may be missing."""
 
     path: str
     text: str
     found: Found
+    needed: bool = True
+
+    @property
+    def is_right(self) -> bool:
+        return self.found is Found.CURRENT or (self.found is Found.MISSING and not self.needed)
 
 
 class Unit(Struct, frozen=True, kw_only=True):
@@ -45,25 +51,16 @@ class Unit(Struct, frozen=True, kw_only=True):
 
 
 class Installation(Struct, frozen=True, kw_only=True):
-    """Everything that is ours.  ``drop_in`` is what the configuration needs now; it is not needed
-    where ``needs_drop_in`` is false.
-    """
+    """Everything that is ours.  ``drop_ins`` are what the configuration needs now."""
 
     units: tuple[File, ...]
-    drop_in: File
-    needs_drop_in: bool
+    drop_ins: tuple[File, ...]
     running: tuple[Unit, ...] = ()
 
     @property
     def complete(self) -> bool:
         """All is there as it should be, and allows no more than it should."""
-        return not self.needs_other_drop_in and all(f.found is Found.CURRENT for f in self.units)
-
-    @property
-    def needs_other_drop_in(self) -> bool:
-        """What is there is not what the configuration needs: less, more, or something else."""
-        fits = (Found.CURRENT,) if self.needs_drop_in else (Found.CURRENT, Found.MISSING)
-        return self.drop_in.found not in fits
+        return all(f.is_right for f in (*self.units, *self.drop_ins))
 
 
 def look(config: Config, *, root: str = "/") -> Installation:
@@ -72,8 +69,12 @@ def look(config: Config, *, root: str = "/") -> Installation:
     directory = _beneath(root, DIRECTORY)
     return Installation(
         units=tuple(_file(os.path.join(directory, n), unit(n, program)) for n in UNITS),
-        drop_in=_file(_drop_in_path(directory), dropin.drop_in(config)),
-        needs_drop_in=dropin.is_needed(config),
+        drop_ins=tuple(
+            replace(_file(path, text(config)), needed=is_needed(config))
+            for path, (text, is_needed) in zip(
+                _drop_in_paths(directory), dropin.DROP_INS.values(), strict=True
+            )
+        ),
         running=tuple(_asked()) if _has_systemd(root) else (),
     )
 
@@ -91,20 +92,22 @@ def install(config: Config, *, root: str = "/", dry_run: bool = False) -> Instal
     return found
 
 
-def write_drop_in(config: Config, *, root: str = "/", dry_run: bool = False) -> Installation:
-    """Write the drop-in, or remove it where nothing is needed; and make the state directory, which
-    the service itself cannot make elsewhere.  Raises as :func:`install` does.
+def write_drop_ins(config: Config, *, root: str = "/", dry_run: bool = False) -> Installation:
+    """Write the drop-ins, or remove them where nothing is needed; and make the state directory,
+    which the service itself cannot make elsewhere.  Raises as :func:`install` does.
     """
     found = look(config, root=root)
-    if found.needs_drop_in:
-        _write((found.drop_in,), root=root, dry_run=dry_run)
-        if not dry_run:
-            _make_state(_beneath(root, config.repair.state))
-    elif found.drop_in.found is not Found.MISSING:
-        _need_ours([found.drop_in], "removed")
-        if not dry_run:
-            _remove(found.drop_in.path)
-            _reload(root)
+    surplus = [f for f in found.drop_ins if not f.needed and f.found is not Found.MISSING]
+    _need_ours(surplus, "removed")
+    _write(tuple(f for f in found.drop_ins if f.needed), root=root, dry_run=dry_run)
+    if dry_run:
+        return found
+    for file in surplus:
+        _remove(file.path)
+    if surplus:
+        _reload(root)
+    if any(f.needed for f in found.drop_ins):
+        _make_state(_beneath(root, config.repair.state))
     return found
 
 
@@ -114,7 +117,7 @@ def uninstall(*, root: str = "/", dry_run: bool = False) -> tuple[str, ...]:
     Raises ``UsageError``, and removes nothing, if one of the files was edited.
     """
     directory = _beneath(root, DIRECTORY)
-    paths = (*(os.path.join(directory, n) for n in UNITS), _drop_in_path(directory))
+    paths = (*(os.path.join(directory, n) for n in UNITS), *_drop_in_paths(directory))
     there = [f for f in (_file(p, None) for p in paths) if f.found is not Found.MISSING]
     _need_ours(there, "removed")
     if dry_run or not there:
@@ -196,11 +199,14 @@ def _put(file: File) -> None:
     aside = f"{file.path}.new"
     try:
         os.makedirs(os.path.dirname(file.path), DIR_MODE, exist_ok=True)
-        fd = os.open(
-            aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, MODE
-        )
+        umask = os.umask(0o777 & ~DIR_MODE)
+        try:
+            fd = os.open(
+                aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, MODE
+            )
+        finally:
+            os.umask(umask)
         with os.fdopen(fd, "w", encoding="utf-8") as out:
-            os.fchmod(fd, MODE)  # whatever the umask is
             out.write(file.text)
         os.replace(aside, file.path)
     except OSError as e:
@@ -221,8 +227,8 @@ def _remove(path: str) -> None:
         ) from e
 
 
-def _drop_in_path(directory: str) -> str:
-    return os.path.join(directory, f"{SERVICE}.d", dropin.NAME)
+def _drop_in_paths(directory: str) -> list[str]:
+    return [os.path.join(directory, f"{name}.d", dropin.NAME) for name in dropin.DROP_INS]
 
 
 def _beneath(root: str, path: str) -> str:

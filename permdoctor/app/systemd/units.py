@@ -15,7 +15,8 @@ from permdoctor.errors import UsageError
 from permdoctor.kernel.text import printable
 
 SERVICE = "permdoctor.service"
-UNITS = (SERVICE, "permdoctor-check.service", "permdoctor-check.timer")
+CHECK = "permdoctor-check.service"
+UNITS = (SERVICE, CHECK, "permdoctor-check.timer")
 
 _PACKAGED = "/usr/bin/permdoctor"
 _SEAL = re.compile(r"# Written by permdoctor systemd \(([0-9a-f]{16})\)\n")

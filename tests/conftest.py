@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,10 @@ from tests.lab.podman import start_podman
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 """Hundreds of interpreters are started, on several workers: each module is compiled once."""
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+"""A run in the background of a shell ignores it, and so would every program that is tested."""
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -30,7 +30,7 @@ def config_option(command: F) -> F:
         "--config",
         "config_file",
         metavar="FILE",
-        help="Configuration: a file or directory, instead of $PERMDOCTOR_CONFIG and /etc/permdoctor.",
+        help="Configuration: a file or directory; else $PERMDOCTOR_CONFIG or /etc/permdoctor.",
     )(command)
 
 

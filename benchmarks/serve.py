@@ -3,9 +3,10 @@ when nothing happens.
 
 A burst: containers that a mount refuses something are started at once, by as many ``docker start``
 as there are processors; for each the time of the engine's event (``timeNano``) is set against the
-service's log line.  Idle: all run, nobody does anything; CPU of the service and of everybody whom
-it started, those that have ended too, two sweeps among it, by a control group's count; memory as the sum of their
-proportional set sizes.  Needs root, docker.io and cgroup v2 (a hybrid hierarchy will do).
+service's log line.  Idle: all run, nobody does anything but the service, with two sweeps; CPU of it
+and of everybody whom it started, those that have ended too, by a control group's count; memory as
+the sum of their proportional set sizes.  Needs root, docker.io and cgroup v2 (a hybrid hierarchy
+will do).
 
     python -m benchmarks.serve [--containers N] [--idle SECONDS]
 """

@@ -34,7 +34,7 @@ from permdoctor.config import (
     read,
 )
 from permdoctor.config.errors import ConfigError
-from permdoctor.config.lines import Key, Lines
+from permdoctor.config.lines import Key
 from permdoctor.config.merge import merged, origins
 from permdoctor.config.schema import (
     EXAMPLE_FILE,
@@ -874,39 +874,3 @@ def test_init_never_writes_over_a_file(tmp_path: Path) -> None:
 if __name__ == "__main__":
     target = ROOT / "permdoctor" / "config" / SCHEMA_FILE
     target.write_text(schema_text(), "utf-8")
-
-
-WINDING = r'''a = """
-b = 1
-[x]
-c = \""" still
-""""
-[t]
-k = [ "[", # ]
-  { path = "x" },
-  { path = "]" }, { path = 'y' },
-]
-b = 2
-s = '\'
-d = {x = 1}
-e = """
-q = 1"""
-[[need]]
-z = ""
-w = 1
-'''
-
-
-@pytest.mark.parametrize(
-    ("key", "line"),
-    [
-        (("a",), 1), (("b",), 1), (("x",), 1), (("t",), 6), (("t", "k"), 7), (("t", "k", 0), 8),
-        (("t", "k", 1, "path"), 9), (("t", "k", 2), 9), (("t", "b"), 11), (("t", "s"), 12),
-        (("t", "d", "x"), 13), (("t", "e"), 14), (("t", "q"), 6), (("need", 0), 16),
-        (("need", 0, "w"), 18),
-    ],
-)  # fmt: skip
-def test_the_line_of_a_key(key: Key, line: int) -> None:
-    """Not one that only stands in a string; of what has no line, that of what it is in."""
-    tomllib.loads(WINDING)
-    assert Lines(WINDING).of(key) == line

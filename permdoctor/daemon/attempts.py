@@ -37,12 +37,15 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
 
 class Failure(Struct, frozen=True, kw_only=True):
-    """A cure that did not help.  ``run`` is the one that must be over; ``None``: not known."""
+    """A cure that did not help.  ``run`` is the one that must be over; ``None``: not known.
+    ``applied``: whether it changed anything, and may yet be what helps.
+    """
 
     run: int | None
     at: float
     times: int
     why: str
+    applied: bool = False
 
 
 class Proof(Struct, frozen=True, kw_only=True):

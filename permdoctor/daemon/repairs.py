@@ -217,7 +217,7 @@ class Repairs:
             if not any(cure.is_for(f) for f in found):
                 if any(u.covers(cure.problem) for u in unknown):
                     continue
-                if cure.remedy:
+                if cure.remedy and failed[cure].applied:
                     self._relapses.helped(cure, now)
                 del failed[cure]
             elif failed[cure].run is None:
@@ -248,7 +248,9 @@ class Repairs:
         if attempt.id:
             why = f"{why} (permdoctor history {attempt.id})"
         times = 1 if known is None else known.times + 1
-        failed[attempt.cure] = Failure(run=run, at=now, times=times, why=why)
+        failed[attempt.cure] = Failure(
+            run=run, at=now, times=times, why=why, applied=attempt.applied > 0
+        )
 
     def findings(self, name: Name, found: tuple[Found, ...], now: float) -> tuple[Found, ...]:
         """PD401 and PD402 of a container with these findings."""

@@ -36,7 +36,7 @@ from permdoctor.errors import CannotCheckError, PermdoctorError, UsageError
 if TYPE_CHECKING:
     from permdoctor.daemon.status import Facts
 
-_REPAIR_SECONDS: Final = 12.0
+_REPAIR_SECONDS: Final = 30.0
 _FLUSH_SECONDS: Final = 5.0
 
 

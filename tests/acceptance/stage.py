@@ -25,10 +25,11 @@ from permdoctor.kernel.text import printable
 from tests.acceptance.test_docker import CASES, Case, immutable
 from tests.alerts.receiver import Receiver, Request
 from tests.cli.process import permdoctor
-from tests.daemon.service import Service, until
+from tests.daemon.service import Service
 from tests.daemon.test_prometheus import Prometheus
 from tests.lab.engine import Engine
 from tests.lab.lab import Lab
+from tests.lab.patience import until
 
 SECRET = "sixteen tons and what do you get"
 
@@ -150,7 +151,7 @@ class Stage:
 
     def at_alertmanager(self) -> set[Row]:
         url = f"{self.alertmanager}/api/v2/alerts?active=true"
-        with urllib.request.urlopen(url, timeout=5) as response:
+        with urllib.request.urlopen(url, timeout=60) as response:
             return {_row(alert["labels"]) for alert in json.load(response)}
 
     def at_prometheus(self) -> Counter[Finding]:

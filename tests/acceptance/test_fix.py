@@ -29,6 +29,7 @@ from tests.cli.repairs import Run, metadata, runner, settings
 from tests.engines.conftest import client
 from tests.lab.engine import Box, Engine
 from tests.lab.lab import Lab
+from tests.lab.patience import Patience
 
 pytestmark = pytest.mark.engine
 
@@ -299,11 +300,14 @@ class Writer:
     box: Box
     source: Path
 
-    def grows(self, seconds: float = 0.25) -> bool:
+    def grows(self, seconds: float = 30.0) -> bool:
+        """Within so many; a moment is enough to see that nobody writes."""
         log = self.source / "log"
         before = log.stat().st_size
-        time.sleep(seconds)
-        return log.stat().st_size > before
+        patience = Patience(seconds)
+        while not (grew := log.stat().st_size > before) and not patience.over:
+            time.sleep(0.01)
+        return grew
 
     @property
     def paused(self) -> bool:
@@ -335,7 +339,7 @@ def test_who_writes_stands_still(writer: Writer, run: Run, monkeypatch: pytest.M
 
     def watched(*args: object) -> object:
         outcome = real(*args)  # type: ignore[arg-type]
-        grew.append(writer.grows())
+        grew.append(writer.grows(0.25))
         return outcome
 
     monkeypatch.setattr(applying.executor, "apply", watched)
@@ -500,7 +504,7 @@ def test_kill_9_is_found_by_the_next_command(writer: Writer, run: Run, folder: P
     done = interrupted("SIGKILL", *to(writer))
     assert done.returncode == -signal.SIGKILL
     assert writer.paused
-    assert not writer.grows()
+    assert not writer.grows(0.25)
     (id_,) = os.listdir(folder / "state" / "journal")
     told = run("codes", "PD101")
     assert told.status == 0

@@ -7,7 +7,6 @@ import pickle
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +26,7 @@ from permdoctor.host.subjects import MOST_SUBJECTS, subjects_of
 from tests.lab.engine import Engine
 from tests.lab.lab import Lab
 from tests.lab.needs import MissingError
+from tests.lab.patience import until
 from tests.lab.silent import silent_fuse
 
 T = TypeVar("T")
@@ -117,13 +117,11 @@ def test_a_mount_that_does_not_answer_does_not_stop_the_others(
     box = dockerd.run("-u", "1001:1001", *options)
     try:
         with silent_fuse(str(outer / "dead")):
-            config = Config(check=Check(deadline_seconds=0.5, budget_seconds=0.5))
-            begun = time.monotonic()
+            config = Config(check=Check(deadline_seconds=4, budget_seconds=30))
             request = CheckRequest(
                 names=(box.name,), hosts=(dockerd.host,), config=config, deep=deep
             )
             report = check(request).reports[0]
-            took = time.monotonic() - begun
     except MissingError as e:
         pytest.skip(str(e))
     finally:
@@ -136,7 +134,6 @@ def test_a_mount_that_does_not_answer_does_not_stop_the_others(
     (tree,) = [m.coverage for m in report.mounts if m.target == b"/outer"]
     assert tree is not None
     assert (tree.foreign_mounts, tree.stopped) == (1, "")
-    assert took < 10
 
 
 def test_the_demo_finds_its_fault_and_leaves_nothing(
@@ -238,10 +235,7 @@ def test_more_credentials_than_anybody_needs_are_not_all_judged() -> None:
 
 
 def wait_until_all_have_changed(pids: list[int]) -> None:
-    deadline = time.monotonic() + 10
-    while any(read_status(p).fsuid < 300_000 for p in pids):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: all(read_status(p).fsuid >= 300_000 for p in pids), every=0.01)
 
 
 @pytest.mark.engine

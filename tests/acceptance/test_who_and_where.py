@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tests.lab.engine import Box, Engine
 from tests.lab.idmap import idmapped_bind
 from tests.lab.lab import Lab
 from tests.lab.needs import MissingError
+from tests.lab.patience import until
 
 pytestmark = pytest.mark.engine
 
@@ -43,13 +43,6 @@ def errors(report: Report) -> list[str]:
 
 def mount(report: Report, target: str) -> MountReport:
     return next(m for m in report.mounts if m.target == target.encode())
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # --- user namespaces ---
@@ -191,7 +184,7 @@ def test_exec_sessions_are_judged_too(lab: Lab, dockerd: Engine) -> None:
     source = lab.directory(1001, 1001, 0o755)
     with gone_after(dockerd.run("-u", "1001:1001", "-v", f"{source}:/data")) as box:
         box.exec_background("sleep", "600", user="999:999")
-        wait_for(lambda: len(report_of(box).subjects) == 2)
+        until(lambda: len(report_of(box).subjects) == 2)
         report = report_of(box)
     intruder = next(s for s in report.subjects if s.cred.fsuid == 999)
     assert all(p.via_exec for p in intruder.processes)

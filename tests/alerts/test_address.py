@@ -52,7 +52,7 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def _post(url: str) -> http.Answer:
-    return http.post(http.parse_url(url, "test"), b"{}", {}, timeout=5, context=None)
+    return http.post(http.parse_url(url, "test"), b"{}", {}, timeout=60, context=None)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import subprocess
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from permdoctor.app.try_alerts import needed
 from permdoctor.diagnosis.report import Severity
 from tests.cli.process import permdoctor
 from tests.lab.needs import MissingError, need_tools
+from tests.lab.patience import until
 
 from .build import STARTED, alert, resolved
 from .receiver import answer, receiving
@@ -78,7 +80,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def shown(url: str, of: Alert) -> dict[str, Any] | None:
     """What its API shows of an alert; it forgets resolved ones at once."""
-    with urllib.request.urlopen(f"{url}/api/v2/alerts", timeout=5) as found:
+    with urllib.request.urlopen(f"{url}/api/v2/alerts", timeout=60) as found:
         for each in json.load(found):
             if each["annotations"].get("fingerprint") == of.problem.fingerprint:
                 return dict(each)
@@ -137,9 +139,7 @@ def test_the_test_reaches_people(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert "if its group_wait (30 s by default) is shorter" in done.stdout
         assert done.stderr == "it fires for 1 s now, and is resolved then\n"
-        deadline = time.monotonic() + 5
-        while not phone.requests and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(lambda: phone.requests, every=0.02)
         (alert_,) = phone.requests[0].json["alerts"]
         assert (alert_["status"], alert_["labels"]["code"]) == ("firing", "PD000")
 
@@ -155,23 +155,20 @@ def test_it_is_held_as_long_as_the_sinks_need() -> None:
 def test_what_is_not_sent_again_ends(url: str) -> None:
     """A service that is gone for good leaves nothing that fires for ever."""
     of = alert(12)
-    sink_at(url, resend=0.1).send([of])
+    sink_at(url, resend=1).send([of])
     assert shown(url, of) is not None
-    deadline = time.monotonic() + 5
-    while shown(url, of) is not None:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: shown(url, of) is None, every=0.05)
 
 
 def test_through_the_outbox_and_a_restart(url: str, tmp_path: Path) -> None:
     """It fires there as long as it is sent again, and ends when it is resolved."""
     of = alert(15)
     for told in (True, False):
-        box = Outbox(str(tmp_path / "o"), (sink_at(url, resend=0.2),), host="h")
+        box = Outbox(str(tmp_path / "o"), (sink_at(url, resend=0.7),), host="h")
         box.start()
         if told:
             box.tell(of)
-        end = time.monotonic() + 1.4
+        end = time.monotonic() + 4
         while time.monotonic() < end:
             time.sleep(0.1)
             assert shown(url, of) is not None
@@ -221,16 +218,16 @@ def test_a_member_that_takes_nothing_is_said_once(caplog: pytest.LogCaptureFixtu
 
 
 def test_members_do_not_wait_for_each_other() -> None:
-    with (
-        receiving(lambda _: time.sleep(0.6)) as slow,
-        receiving(lambda _: time.sleep(0.6)) as slow_too,
-        receiving() as quick,
-    ):
-        urls = tuple(alertmanager.http.parse_url(r.url, "") for r in (slow, slow_too, quick))
-        begun = time.monotonic()
-        alertmanager.AlertmanagerSink(name="a", urls=urls, timeout=0.3).send([alert()])
-        assert time.monotonic() - begun < 0.55
-        assert len(quick.requests) == 1
+    all_are_asked = threading.Barrier(3, timeout=60)
+
+    def slow(_: socket.socket) -> None:
+        all_are_asked.wait()
+
+    with receiving(slow) as one, receiving(slow) as two, receiving(slow) as three:
+        urls = tuple(alertmanager.http.parse_url(r.url, "") for r in (one, two, three))
+        with pytest.raises(RetryError, match="closed the connection"):
+            alertmanager.AlertmanagerSink(name="a", urls=urls, timeout=30).send([alert()])
+    assert not all_are_asked.broken
 
 
 @pytest.mark.parametrize(

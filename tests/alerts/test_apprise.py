@@ -14,6 +14,7 @@ from permdoctor import config
 from permdoctor.alerts import apprise
 from permdoctor.alerts.sink import RetryError, Sink, sinks_of
 from permdoctor.errors import UsageError
+from tests.lab.patience import within
 
 from .build import alert, resolved
 from .receiver import answer, receiving
@@ -97,14 +98,11 @@ def test_an_unknown_url() -> None:
     assert "s3cr3t" not in raised.value.message
 
 
-@pytest.mark.timeout(20)
 def test_it_ends_in_time() -> None:
-    with receiving(lambda _: time.sleep(10)) as receiver:
+    with receiving(lambda _: time.sleep(60)) as receiver:
         url = apprise.Secret(f"json://127.0.0.1:{receiver.port}/")
-        begun = time.monotonic()
-        with pytest.raises(RetryError, match="did not end within 1 s"):
+        with within(30), pytest.raises(RetryError, match="did not end within 1 s"):
             apprise.AppriseSink(name="a", urls=url, timeout=1).send([alert()])
-        assert time.monotonic() - begun < 3
 
 
 def test_the_url_is_on_no_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

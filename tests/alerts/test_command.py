@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from permdoctor import config
 from permdoctor.alerts.command import CommandSink
 from permdoctor.alerts.sink import RetryError, UndeliverableError, sinks_of
+from tests.lab.patience import until, within
 
 from .build import alert
 
@@ -53,7 +53,7 @@ def test_what_it_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_how_it_ends(tmp_path: Path, script: str, says: str, raised: type[Exception]) -> None:
     with pytest.raises(raised, match=says) as error:
-        sink(tmp_path, script, timeout=0.5).send([alert()])
+        sink(tmp_path, script, timeout=3).send([alert()])
     assert len(str(error.value)) < 1500
 
 
@@ -63,15 +63,10 @@ def test_it_need_not_read(tmp_path: Path) -> None:
 
 def test_it_is_killed_with_all_it_started(tmp_path: Path) -> None:
     script = f"sleep 60 & echo $! > {tmp_path}/pid; wait"
-    begun = time.monotonic()
-    with pytest.raises(RetryError, match=r"did not end within 0.3 s and was killed"):
-        sink(tmp_path, script, timeout=0.3).send([alert()])
-    assert time.monotonic() - begun < 2
+    with within(30), pytest.raises(RetryError, match=r"did not end within 2 s and was killed"):
+        sink(tmp_path, script, timeout=2).send([alert()])
     pid = (tmp_path / "pid").read_text().strip()
-    deadline = time.monotonic() + 5
-    while _runs(pid):
-        assert time.monotonic() < deadline, "the child's child lives on"
-        time.sleep(0.02)
+    until(lambda: not _runs(pid), every=0.02, seconds=30, say="the child's child lives on")
 
 
 def _runs(pid: str) -> bool:
@@ -82,9 +77,8 @@ def _runs(pid: str) -> bool:
 
 
 def test_what_it_left_running_is_not_waited_for(tmp_path: Path) -> None:
-    begun = time.monotonic()
-    sink(tmp_path, "sleep 2 & exit 0").send([alert()])
-    assert time.monotonic() - begun < 1.5
+    with within(30):
+        sink(tmp_path, "sleep 60 & exit 0", timeout=50).send([alert()])
 
 
 def test_it_is_not_there(tmp_path: Path) -> None:

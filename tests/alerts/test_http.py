@@ -14,6 +14,7 @@ from permdoctor.alerts import http
 from permdoctor.alerts.secret import Secret
 from permdoctor.alerts.sink import RetryError, UndeliverableError
 from permdoctor.errors import UsageError
+from tests.lab.patience import within
 
 from .receiver import Authority, Behaviour, answer, authority, hang_up, receiving
 
@@ -140,11 +141,10 @@ def _endless_body(status: int) -> Behaviour:
     return behave
 
 
-@pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     ("behave", "says"),
     [
-        pytest.param(lambda _: time.sleep(3), "no answer within 0.4 s", id="silent"),
+        pytest.param(lambda _: time.sleep(60), "no answer within 0.4 s", id="silent"),
         pytest.param(_drip, "no answer within 0.4 s", id="a byte at a time"),
         pytest.param(hang_up, "reset by peer", id="reset"),
         pytest.param(lambda _: None, "closed the connection", id="closed"),
@@ -154,10 +154,8 @@ def _endless_body(status: int) -> Behaviour:
     ],
 )
 def test_a_receiver_that_misbehaves(behave: Behaviour, says: str) -> None:
-    begun = time.monotonic()
-    with receiving(behave) as receiver, pytest.raises(RetryError, match=says) as raised:
+    with receiving(behave) as receiver, within(30), pytest.raises(RetryError, match=says) as raised:
         tell(receiver.url, timeout=TIMEOUT)
-    assert time.monotonic() - begun < TIMEOUT + 0.3
     assert len(raised.value.message) < 300
 
 
@@ -179,10 +177,9 @@ def test_nobody_listens() -> None:
         tell(receiver.url)
 
 
-@pytest.mark.timeout(10)
 def test_a_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, **_k: time.sleep(2) or [])
-    with pytest.raises(RetryError, match="no answer within"):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, **_k: time.sleep(60) or [])
+    with within(30), pytest.raises(RetryError, match="no answer within"):
         tell("http://hooks.example/", timeout=TIMEOUT)
 
 

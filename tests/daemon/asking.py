@@ -14,7 +14,7 @@ def ask(path: Path, what: str, method: str = "GET") -> tuple[int, Any, dict[str,
     """Status, JSON and headers.  Raises ``OSError`` where nobody answers within 10 s."""
     with contextlib.closing(http.client.HTTPConnection("localhost")) as connection:
         connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.settimeout(10)
+        connection.sock.settimeout(60)
         connection.sock.connect(str(path))
         connection.request(method, what)
         answer = connection.getresponse()

@@ -8,14 +8,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tests.daemon.asking import ask
-from tests.lab.patience import Patience
-
-T = TypeVar("T")
 
 QUICK = """
 [service]
@@ -126,7 +122,7 @@ class Service:
         """-9."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def stop(self, seconds: float = 15.0) -> int:
         assert self.process is not None
@@ -158,16 +154,3 @@ class Service:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1])
         return 0
-
-
-def until(
-    what: Callable[[], T], *, seconds: float = 60.0, every: float = 0.2, say: object = ""
-) -> T:
-    """The first true value, within so many seconds in which the machine ran."""
-    patience = Patience(seconds)
-    while not (value := what()):
-        if patience.over:
-            why = say() if callable(say) else say
-            raise AssertionError(f"not within {seconds:g} s: {why}")
-        time.sleep(every)
-    return value

@@ -10,9 +10,10 @@ import pytest
 
 from tests.alerts.receiver import Receiver, answer
 from tests.daemon.scene import REFUSED, UID
-from tests.daemon.service import Service, until
+from tests.daemon.service import Service
 from tests.lab.engine import Box, Engine
 from tests.lab.lab import Lab
+from tests.lab.patience import until
 
 pytestmark = pytest.mark.engine
 

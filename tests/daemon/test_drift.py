@@ -12,8 +12,9 @@ import pytest
 from permdoctor.daemon.dispatch import SPARE
 from tests.daemon.engine import StandIn
 from tests.daemon.scene import REFUSED, UID, Actor, actor
-from tests.daemon.service import Service, until
+from tests.daemon.service import Service
 from tests.lab.lab import Lab
+from tests.lab.patience import until
 
 UNREADABLE = "PD111"
 DEEP = "runs/7/ckpt"

@@ -14,15 +14,16 @@ from permdoctor.repair.store import Store
 from tests.cli.process import permdoctor
 from tests.daemon.engine import StandIn
 from tests.daemon.scene import UID, actor
-from tests.daemon.service import Service, until
+from tests.daemon.service import Service
 from tests.lab.engine import Box, Engine
 from tests.lab.lab import Lab
 from tests.lab.needs import MissingError
+from tests.lab.patience import until
 from tests.lab.silent import silent_fuse
 
 pytestmark = pytest.mark.engine
 
-STOP_SECONDS = 30.0
+STOP_SECONDS = 60.0
 """TimeoutStopSec of the unit."""
 
 PATIENCE = 60.0
@@ -109,7 +110,7 @@ def mended(lab: Lab, dockerd: Engine, tmp_path: Path) -> Iterator[Mended]:
 
 def stopped_in_time(service: Service) -> None:
     assert service.stop(STOP_SECONDS) == 0, service.log
-    until(lambda: not service.processes(), seconds=2)
+    until(lambda: not service.processes(), seconds=30)
     assert "Traceback" not in service.log
 
 

@@ -17,9 +17,10 @@ from permdoctor.errors import PermdoctorError
 from tests.alerts.receiver import Receiver, answer
 from tests.daemon.engine import StandIn
 from tests.daemon.scene import REFUSED, actor
-from tests.daemon.service import Service, until
+from tests.daemon.service import Service
 from tests.engines.test_tcp import free_port
 from tests.lab.lab import Lab
+from tests.lab.patience import until
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -67,7 +68,7 @@ def fill(place: Path) -> None:
 
 
 def asked(port: int, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", path)
     got = connection.getresponse()
     return got.status, got.read().decode()

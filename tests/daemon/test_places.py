@@ -187,7 +187,7 @@ def _asked(family: int, address: object) -> bytes:
     """It waits for its turn to connect, as a socket without a time-out does."""
     with socket.socket(family) as client, contextlib.suppress(OSError):
         client.connect(address)  # type: ignore[arg-type]
-        client.settimeout(5)
+        client.settimeout(60)
         client.sendall(b"GET / HTTP/1.1\r\n\r\n")
         return client.recv(15)
     return b"cut off"

@@ -15,7 +15,7 @@ from permdoctor.daemon.inbox import Inbox
 from permdoctor.daemon.source import Source
 from permdoctor.engines.endpoints import find_endpoints
 from tests.daemon.engine import StandIn
-from tests.daemon.service import until
+from tests.lab.patience import until
 
 ID = "05ffdc5e17aea715dfb31dcc49d0eb550d5deea888a9b4a4ae0fcbd1a21befae"
 
@@ -81,7 +81,7 @@ def test_what_podman_says(tmp_path: Path) -> None:
             until(lambda: any(h.action is Action.GONE for h in happened()))
         finally:
             source.stop()
-            assert source.join(5)
+            assert source.join(60)
     assert [h.action for h in happened()] == [a for _, a in RECORDED if a is not None]
     assert {h.container.ref.id for h in happened()} == {ID}
     assert {h.container.labels for h in happened()} == {(("a", "b"),)}

@@ -175,7 +175,7 @@ class Prometheus:
 
     def api(self, path: str) -> Any:
         with urllib.request.urlopen(
-            f"http://127.0.0.1:{self._port}/api/v1/{path}", timeout=5
+            f"http://127.0.0.1:{self._port}/api/v1/{path}", timeout=60
         ) as got:
             return json.load(got)["data"]
 

@@ -627,15 +627,19 @@ def undoes(story: Story, until: float, id_: str = "a", every: float = 10.0) -> l
             repairs.append(story.now)
             bad, last = False, story.now
             story.play((story.now, Done()))
-        for ref, number in tuple(story.checks.items()):
-            if ref.id == id_:
-                del story.checks[ref]
-                found = (broken(),) if bad else ()
-                story.give(Checked(number=number, ref=ref, found=found, roots=(b"/srv/data",)))
+        answer(story, id_, *[broken()] * bad)
         due = story.reconciler.due()
         story.until(min(story.now + 1, until if due is None else max(due, story.now)))
         story.give(Tick())
     return [at / 60 for at in repairs]
+
+
+def answer(story: Story, id_: str, *found: Found) -> None:
+    """The check that is under way, if there is one."""
+    for ref, number in tuple(story.checks.items()):
+        if ref.id == id_:
+            del story.checks[ref]
+            story.give(Checked(number=number, ref=ref, found=found, roots=(b"/srv/data",)))
 
 
 def test_undone_again_and_again() -> None:
@@ -650,6 +654,32 @@ def test_undone_again_and_again() -> None:
     }.values()
     assert alert.title == "chown-directory helps against PD101 at /data, and somebody undoes it"
     assert alert.detail[1].endswith("times: permdoctor history 3f2a")
+
+
+def test_what_a_person_has_mended_is_no_help_of_ours() -> None:
+    """Repaired, taken back by hand (then it is refused), mended by hand, broken once more: twice
+    somebody undid it, and only once what was done by us.
+    """
+    story = story_of()
+    story.play((0, connected("a")))
+    for end, bad in ((50, True), (100, False), (150, True), (200, False), (250, True)):
+        while story.now < end:
+            answer(story, "a", *[broken()] * bad)
+            if story.repair is not None:
+                refused = "it was taken back" if story.now > 100 else ""
+                story.play((story.now, Done(not refused, failed=refused)))
+                bad = bool(refused)
+            story.until(story.now + 1)
+        story.play((end, change("a")))
+    assert [line.partition(" ")[2] for line in lines_of(story)] == [
+        "repair a chown-directory /srv/data",
+        "repair a chown-directory /srv/data",
+        "+PD401 a",
+        "-PD401 a",
+        "repair a chown-directory /srv/data",
+        "+PD401 a",
+    ]
+    assert "did not help" in story.tells[-1].alert.title
 
 
 def test_it_is_undone_and_the_container_is_another_one() -> None:

@@ -16,11 +16,11 @@ import pytest
 from tests.alerts.receiver import Receiver, answer
 from tests.daemon.engine import Fake, StandIn
 from tests.daemon.scene import REFUSED, UID, Actor, actor, cast
-from tests.daemon.service import Service, until
+from tests.daemon.service import Service
 from tests.engines.test_tcp import free_port
 from tests.lab.lab import Lab
 from tests.lab.needs import MissingError
-from tests.lab.patience import Patience
+from tests.lab.patience import Patience, until
 from tests.lab.silent import silent_fuse
 
 Pair = tuple[Actor, Actor]
@@ -31,9 +31,10 @@ Pace = source.Pace
 source.Pace = lambda: Pace(ping=0.3, answer=0.5, least=0.1)
 """
 STUCK = """
+import sys
 import time
 from permdoctor.daemon.serve import _Service
-_Service._reload = lambda self: time.sleep(60)
+_Service._reload = lambda self: (sys.stderr.write("stuck=yes\\n"), time.sleep(60))
 """
 
 
@@ -264,7 +265,7 @@ def test_a_filesystem_that_hangs_delays_nobody(
 ) -> None:
     """More of them than there are workers."""
     dead = lab.directory()
-    service.configure(more="[check]\ndeadline_seconds = 2.5", service="workers = 1")
+    service.configure(more="[check]\ndeadline_seconds = 20", service="workers = 1")
     try:
         with silent_fuse(str(dead)), actor(lab, UID, dead) as stuck:
             service.start()
@@ -272,11 +273,11 @@ def test_a_filesystem_that_hangs_delays_nobody(
             for n in range(4):
                 started(engine, f"stuck{n}", stuck)
             time.sleep(0.5)
-            patience = Patience(5)
+            patience = Patience(40)
             for n in range(5):
                 started(engine, f"one{n}", actors[0])
             wanted = {(f"one{n}", REFUSED) for n in range(5)}
-            until(lambda: wanted <= service.findings(), seconds=30, say=lambda: service.log)
+            until(lambda: wanted <= service.findings(), seconds=60, say=lambda: service.log)
             assert not patience.over, f"{patience.passed():.1f} s"
             assert len(service.processes()) < 30
     except MissingError as e:
@@ -338,10 +339,8 @@ def test_it_ends_in_order_and_leaves_nothing(
         started(engine, f"more{n}", actors[0])
     until(lambda: len(service.findings()) == 11)
     assert len(os.listdir(f"/proc/{service.pid}/fd")) <= before + 8, "a worker has two"
-    begun = time.monotonic()
-    assert service.stop() == 0
-    assert time.monotonic() - begun < 8
-    until(lambda: not service.processes(), seconds=2)
+    assert service.stop(25) == 0
+    until(lambda: not service.processes(), seconds=30)
     assert not (service.base / "status.sock").exists()
     bad = [x for x in service.log.splitlines() if "=" not in x or "Traceback" in x]
     assert not bad, "nothing but log lines"
@@ -353,7 +352,7 @@ def test_two_cannot_serve(engine: StandIn, service: Service) -> None:
     first = service.process
     service.start()
     assert service.process is not None
-    assert service.process.wait(15) == 2
+    assert service.process.wait(60) == 2
     assert "in use by another process" in service.log
     service.process = first
 
@@ -374,9 +373,9 @@ def test_the_manager_hears_of_everything(engine: StandIn, service: Service, acto
     started(engine, "one", actors[0])
     until(lambda: said("STATUS=1 containers on 1 of 1 engines, 1 problems told"))
     words.clear()
-    time.sleep(1)
-    said("")
-    assert 2 <= sum(w == "WATCHDOG=1" for w in words) <= 8
+    begun = time.monotonic()
+    until(lambda: said("WATCHDOG=1") and words.count("WATCHDOG=1") >= 3)
+    assert words.count("WATCHDOG=1") <= 8 * max(1, time.monotonic() - begun), "not at every turn"
     service.signal(signal.SIGHUP)
     until(lambda: said("RELOADING=1"))
     until(lambda: said("READY=1"))
@@ -389,7 +388,7 @@ def test_a_stuck_loop_is_not_alive(engine: StandIn, service: Service, actors: Pa
     service.start_notified(STUCK, WATCHDOG_USEC="600000")
     until(lambda: "READY=1" in "".join(service.words()), say=lambda: service.log)
     service.signal(signal.SIGHUP)
-    time.sleep(0.3)
+    until(lambda: "stuck=yes" in service.log, every=0.02)
     service.words()
     time.sleep(1)
     assert service.get("/v1/status") is not None
@@ -457,7 +456,7 @@ def test_what_somebody_else_drops_into_a_tree_is_found(
     try:
         file.write_bytes(b"x")
         file.chmod(0o600)
-        until(lambda: service.findings(), seconds=10, say=lambda: service.log)
+        until(lambda: service.findings(), seconds=30, say=lambda: service.log)
     finally:
         file.unlink()
         below.rmdir()

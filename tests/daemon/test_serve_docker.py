@@ -13,11 +13,12 @@ import pytest
 
 from tests.cli.process import permdoctor
 from tests.daemon.scene import REFUSED, UID
-from tests.daemon.service import Service, until
+from tests.daemon.service import Service
 from tests.lab import engine as engines
 from tests.lab.engine import Box, Engine
 from tests.lab.lab import Lab
 from tests.lab.needs import MissingError
+from tests.lab.patience import until
 
 pytestmark = pytest.mark.engine
 

@@ -21,8 +21,9 @@ from permdoctor.errors import UsageError
 from permdoctor.render.table import table
 from tests.daemon.engine import StandIn
 from tests.daemon.scene import REFUSED, Actor, cast
-from tests.daemon.service import Service, until
+from tests.daemon.service import Service
 from tests.lab.lab import Lab
+from tests.lab.patience import until
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +201,7 @@ def test_who_was_named_first_is_waited_for() -> None:
     later.start()
     assert claims.claim(info(), "a") == ""
     claims.tried("a")
-    later.join(10)
+    later.join(60)
     assert said == ["a"]
 
 

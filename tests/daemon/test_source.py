@@ -20,8 +20,9 @@ from permdoctor.engines.events import MAX_LINE
 from tests.daemon import engine as module
 from tests.daemon.engine import StandIn
 from tests.daemon.scene import REFUSED, actor
-from tests.daemon.service import Service, until
+from tests.daemon.service import Service
 from tests.lab.lab import Lab
+from tests.lab.patience import until
 
 HOUR = 3600 * 10**9
 
@@ -62,7 +63,7 @@ def heard(engine: StandIn) -> Iterator[Heard]:
     made = Heard(engine)
     yield made
     made.source.stop()
-    assert made.source.join(5)
+    assert made.source.join(60)
 
 
 class _Time:
@@ -89,7 +90,7 @@ def test_a_clock_that_is_set_back_silences_nobody(
     late.time_ns = lambda: time.time_ns() - HOUR
     monkeypatch.setattr(module, "time", late)
     engine.start(engine.add("after", os.getpid()))
-    until(lambda: heard.starts()[-1:] == ["after"], every=0.02, seconds=5)
+    until(lambda: heard.starts()[-1:] == ["after"], every=0.02, seconds=30)
     heard.source.stop()
 
 
@@ -121,7 +122,7 @@ def test_an_engine_that_is_away_is_tried_later_each_time_and_never_in_step(
     away.start()
     until(lambda: len(drawn) >= 6, every=0.02)
     away.stop()
-    assert away.join(5)
+    assert away.join(60)
     assert all(least < 1 < most for least, most in drawn)
     assert [p for p in pauses if p < 0.2][:5] == [0.01, 0.02, 0.04, 0.05, 0.05]
 
@@ -149,7 +150,7 @@ def test_nothing_is_said_after_the_end(engine: StandIn, heard: Heard) -> None:
     said = len(heard.all())
     engine.pause = 0.0
     engine.start(engine.add("late", os.getpid()))
-    assert heard.source.join(5)
+    assert heard.source.join(60)
     assert heard.all()[said:] == []
 
 

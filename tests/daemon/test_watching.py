@@ -96,7 +96,7 @@ def watch() -> Iterator[Watching]:
     thread.start()
     yield Watching(ours)
     ours.close()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     theirs.close()
 
@@ -261,7 +261,7 @@ def test_what_our_own_mounts_hide(tree: Path) -> None:
         assert watch.quiet()
     finally:
         ours.close()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 # --- the configuration ---

@@ -337,7 +337,7 @@ def server(path: Path, *answers: bytes | None) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)  # wakes a waiting accept
-        thread.join(5)
+        thread.join(60)
         listener.close()
         for connection in kept:
             connection.close()

@@ -8,7 +8,6 @@ import shutil
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from permdoctor.engines.events import (
 )
 from permdoctor.engines.transport import EngineError
 from tests.engines.test_tcp import make_keys
+from tests.lab.patience import within
 
 ID = "a" * 64
 
@@ -169,7 +169,7 @@ def served(request: pytest.FixtureRequest, tmp_path: Path, keys: Path) -> Iterat
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     yield endpoint_of(request.param, listener, keys), pieces
-    thread.join(5)
+    thread.join(60)
     listener.close()
 
 
@@ -179,7 +179,7 @@ HEAD = b"HTTP/1.0 200 OK\r\n\r\n"
 def test_lines_come_whole_however_they_are_cut(served: Served) -> None:
     endpoint, pieces = served
     pieces += [HEAD + b'{"a"', b":1}\n", b'\n{"b":2}\n{"c"', b":3}\n"]
-    stream = EventStream(endpoint, "1.41", 0.0, seconds=5)
+    stream = EventStream(endpoint, "1.41", 0.0, seconds=60)
     assert [stream.next(5) for _ in range(3)] == [b'{"a":1}', b'{"b":2}', b'{"c":3}']
     with pytest.raises(StreamEnded):
         stream.next(5)
@@ -189,7 +189,7 @@ def test_lines_come_whole_however_they_are_cut(served: Served) -> None:
 def test_an_event_without_an_end_is_left_out(served: Served) -> None:
     endpoint, pieces = served
     pieces += [HEAD, b"x" * (MAX_LINE + 200_000), b"\nafter\n"]
-    stream = EventStream(endpoint, "1.41", 0.0, seconds=5)
+    stream = EventStream(endpoint, "1.41", 0.0, seconds=60)
     with pytest.raises(TooLongError):
         stream.next(5)
     assert stream.next(5) == b"after"
@@ -199,13 +199,11 @@ def test_an_event_without_an_end_is_left_out(served: Served) -> None:
 def test_silence_is_no_end(served: Served) -> None:
     endpoint, pieces = served
     pieces.append(HEAD)
-    stream = EventStream(endpoint, "1.41", 0.0, seconds=5)
+    stream = EventStream(endpoint, "1.41", 0.0, seconds=60)
     assert stream.next(0.05) is None
     threading.Timer(0.1, stream.close).start()
-    begun = time.monotonic()
-    with pytest.raises(StreamEnded):
-        stream.next(5)
-    assert time.monotonic() - begun < 3, "it is hung up from another thread"
+    with within(30, "it is hung up from another thread"), pytest.raises(StreamEnded):
+        stream.next(60)
     stream.release()
 
 
@@ -217,4 +215,4 @@ def test_who_is_not_who_he_says_is_not_listened_to(served: Served, tmp_path: Pat
     make_keys(tmp_path)
     other = replace(endpoint, tls=replace(endpoint.tls, ca=str(tmp_path / "ca.pem")))
     with pytest.raises(EngineError, match=r"TLS: .*certificate"):
-        EventStream(other, "1.41", 0.0, seconds=5)
+        EventStream(other, "1.41", 0.0, seconds=60)

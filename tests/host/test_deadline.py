@@ -17,6 +17,7 @@ from permdoctor.host.sharing import scan_tree
 from permdoctor.host.view import View
 from permdoctor.kernel.mount import Mount
 from tests.host.cell import mount, unmount
+from tests.lab.patience import until, within
 
 
 @pytest.fixture
@@ -71,39 +72,34 @@ def fail(kind: str) -> None:
 
 def slowly(pauses: int, progress: Callable[[int], None]) -> str:
     for i in range(pauses):
-        time.sleep(0.1)
+        time.sleep(0.5)
         progress(i)
     return "done"
 
 
 def test_values_come_back_and_one_worker_serves_many(worker: Giveup) -> None:
-    pids = {worker.call(os.getpid, seconds=5) for _ in range(5)}
+    pids = {worker.call(os.getpid, seconds=30) for _ in range(5)}
     assert len(pids) == 1
     assert os.getpid() not in pids
-    assert worker.call(divmod, 7, 2, seconds=5) == (3, 1)
-    assert len(worker.call(bytes, 5_000_000, seconds=5)) == 5_000_000
+    assert worker.call(divmod, 7, 2, seconds=30) == (3, 1)
+    assert len(worker.call(bytes, 5_000_000, seconds=30)) == 5_000_000
 
 
 def test_a_filesystem_that_does_not_answer(worker: Giveup, dead_fuse: Path) -> None:
-    first = worker.call(os.getpid, seconds=5)
-    began = time.monotonic()
-    with pytest.raises(NotAnswering) as caught:
+    first = worker.call(os.getpid, seconds=30)
+    with within(30), pytest.raises(NotAnswering) as caught:
         worker.call(walk_there, os.fsencode(dead_fuse / "x"), seconds=0.3)
-    assert time.monotonic() - began < 2
     assert caught.value.hint
-    assert worker.call(walk_there, b"/etc", seconds=5) == 2
-    assert worker.call(os.getpid, seconds=5) != first
+    assert worker.call(walk_there, b"/etc", seconds=30) == 2
+    assert worker.call(os.getpid, seconds=30) != first
 
 
 def test_a_worker_is_given_up_with_its_helpers(worker: Giveup) -> None:
     """A scan forks one."""
-    group = worker.call(os.getpgrp, seconds=5)
+    group = worker.call(os.getpgrp, seconds=30)
     with pytest.raises(NotAnswering):
         worker.call(sleep_with_a_child, seconds=0.3)
-    deadline = time.monotonic() + 5
-    while living(group) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not living(group)
+    until(lambda: not living(group), every=0.01)
 
 
 def living(group: int) -> list[str]:
@@ -134,21 +130,21 @@ def sleep_with_a_child() -> None:
 )
 def test_errors_come_back(worker: Giveup, kind: str, expected: type[Exception], text: str) -> None:
     with pytest.raises(expected, match=text) as caught:
-        worker.call(fail, kind, seconds=5)
+        worker.call(fail, kind, seconds=30)
     if isinstance(caught.value, UsageError):
         assert caught.value.hint == "try another"
-    assert worker.call(abs, -1, seconds=5) == 1
+    assert worker.call(abs, -1, seconds=30) == 1
 
 
 def test_a_worker_that_dies_is_replaced(worker: Giveup) -> None:
     with pytest.raises(CannotCheckError, match="died"):
-        worker.call(die, seconds=5)
-    assert worker.call(abs, -1, seconds=5) == 1
+        worker.call(die, seconds=30)
+    assert worker.call(abs, -1, seconds=30) == 1
 
 
 def test_progress_is_a_sign_of_life(worker: Giveup) -> None:
     told: list[int] = []
-    assert worker.call(slowly, 6, seconds=0.4, progress=told.append) == "done"
+    assert worker.call(slowly, 6, seconds=2.5, progress=told.append) == "done"
     assert told == list(range(6))
 
 
@@ -157,8 +153,8 @@ def test_an_error_of_the_progress_is_no_death(worker: Giveup) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
     with pytest.raises(BrokenPipeError):
-        worker.call(slowly, 3, seconds=5, progress=full)
-    assert worker.call(abs, -1, seconds=5) == 1
+        worker.call(slowly, 3, seconds=30, progress=full)
+    assert worker.call(abs, -1, seconds=30) == 1
 
 
 def test_a_fork_that_fails_leaves_nothing(worker: Giveup, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,9 +165,9 @@ def test_a_fork_that_fails_leaves_nothing(worker: Giveup, monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         patch.setattr(os, "fork", none_left)
         with pytest.raises(CannotCheckError, match="cannot start a worker"):
-            worker.call(abs, -1, seconds=5)
+            worker.call(abs, -1, seconds=30)
     assert os.listdir("/proc/self/fd") == before
-    assert worker.call(abs, -1, seconds=5) == 1
+    assert worker.call(abs, -1, seconds=30) == 1
 
 
 def test_a_scan_tells_its_progress_through_the_worker(worker: Giveup, tmpfs: Path) -> None:
@@ -184,7 +180,7 @@ def test_a_scan_tells_its_progress_through_the_worker(worker: Giveup, tmpfs: Pat
 
 
 def test_no_process_is_left(worker: Giveup) -> None:
-    pid = worker.call(os.getpid, seconds=5)
+    pid = worker.call(os.getpid, seconds=30)
     worker.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -194,13 +190,10 @@ def test_the_worker_ends_with_its_parent() -> None:
     reader, writer = os.pipe()
     parent = os.fork()
     if not parent:
-        os.write(writer, b"%d" % Giveup().call(os.getpid, seconds=5))
+        os.write(writer, b"%d" % Giveup().call(os.getpid, seconds=30))
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(parent, 0)
     os.close(writer)
     worker = int(os.read(reader, 20))
     os.close(reader)
-    deadline = time.monotonic() + 5
-    while living(worker) and time.monotonic() < deadline:  # it leads its group
-        time.sleep(0.01)
-    assert not living(worker)
+    until(lambda: not living(worker), every=0.01, say="it leads its group")

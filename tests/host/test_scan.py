@@ -29,6 +29,7 @@ from permdoctor.kernel.mount import Mount, Superblock
 from tests.host.cell import MS_BIND, deep, fill, mount, unmount
 from tests.lab.filesystems import mounted_fs
 from tests.lab.needs import MissingError
+from tests.lab.patience import within
 from tests.lab.silent import silent_fuse
 
 EVERYTHING = Budget(deep=True)
@@ -276,17 +277,15 @@ def test_a_dead_filesystem_below_is_not_waited_for(tmpfs: Path, budget: Budget) 
     (tmpfs / "d/later").mkdir()
     fill(tmpfs / "d/later", [b"%d" % i for i in range(100)])
     where = look.Where()
-    began = time.monotonic()
     try:
         with silent_fuse(str(tmpfs / "d/dead")), Giveup() as worker:
-            walk = worker.call(look.walk, where, os.fsencode(tmpfs), seconds=5)
-            tree = worker.call(look.tree, where, walk.object, (), budget, 2, seconds=2)
+            walk = worker.call(look.walk, where, os.fsencode(tmpfs), seconds=30)
+            tree = worker.call(look.tree, where, walk.object, (), budget, 2, seconds=30)
     except MissingError as e:
         pytest.skip(str(e))
     assert tree.coverage.foreign_mounts == 1
     assert tree.coverage.entries == 102
     assert not tree.coverage.stopped
-    assert time.monotonic() - began < 2
 
 
 def test_what_is_hidden_under_a_mount_is_no_mountpoint(tmpfs: Path) -> None:
@@ -297,8 +296,8 @@ def test_what_is_hidden_under_a_mount_is_no_mountpoint(tmpfs: Path) -> None:
     try:
         (tmpfs / "a/b").mkdir()
         with Giveup() as worker:
-            walk = worker.call(look.walk, look.Where(), os.fsencode(tmpfs / "a"), seconds=5)
-            tree = worker.call(look.tree, look.Where(), walk.object, (), EVERYTHING, 1, seconds=5)
+            walk = worker.call(look.walk, look.Where(), os.fsencode(tmpfs / "a"), seconds=30)
+            tree = worker.call(look.tree, look.Where(), walk.object, (), EVERYTHING, 1, seconds=30)
     finally:
         unmount(str(tmpfs / "a"))
         unmount(str(tmpfs / "a/b"))
@@ -335,15 +334,14 @@ def test_empty_directories_obey_the_budget(
     opened = OpenDirs.open
 
     def slow(self: OpenDirs, node: Node) -> int:
-        time.sleep(0.002)
+        time.sleep(0.024)
         return opened(self, node)
 
     monkeypatch.setattr(OpenDirs, "open", slow)
-    began = time.monotonic()
-    tree = scanned(empty_directories, Budget(seconds=1.0), workers)
+    with within(30, "all of them would take twice that"):
+        tree = scanned(empty_directories, Budget(seconds=1.0), workers)
     assert tree.coverage.stopped == "stopped after 1 seconds"
     assert tree.coverage.entries == 5_000
-    assert time.monotonic() - began < 5, "all at once by two workers, without a budget"
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -253,12 +253,12 @@ class Engine:
 def ping(path: str) -> bool:
     """Whether an engine answers ``/_ping`` on a unix socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
-        s.settimeout(2)
+        s.settimeout(20)
         try:
             s.connect(path)
         except OSError:
             return False
-        connection = http.client.HTTPConnection("localhost", timeout=2)
+        connection = http.client.HTTPConnection("localhost", timeout=20)
         connection.sock = s
         try:
             connection.request("GET", "/_ping")

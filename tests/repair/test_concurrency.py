@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from permdoctor.diagnosis.plan import Reason
 from permdoctor.diagnosis.recipes import Scope, ToOwner
 from permdoctor.errors import PermdoctorError
+from permdoctor.repair import change
 from permdoctor.repair.store import Busy, Store
 from tests.lab.lab import Lab
+from tests.lab.patience import within
 from tests.repair.crash import snapshot, supervise, work
 from tests.repair.crash.supervise import Run
 
@@ -155,3 +158,24 @@ def test_two_that_start_at_the_same_time(there: Trees) -> None:
 
 def test_busy_is_an_error_of_ours() -> None:
     assert issubclass(Busy, PermdoctorError)
+
+
+def test_very_many_that_are_kept_fresh_are_not_waited_for_one_by_one(
+    there: Trees, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever touches them all the time cannot hold it up: 25 waits, not thousands."""
+    files = [there.base / "tree" / f"g{n}" for n in range(200)]
+    for file in files:
+        file.touch()
+    time.sleep(0.06)
+
+    def touch() -> None:
+        for file in files:
+            file.chmod(0o600)
+            file.chmod(0o644)
+        monkeypatch.setattr(change, "is_fresh", lambda *_: True)
+
+    with within(60, "a wait for each of them is 300 s"):
+        done = supervise.run(lambda: there.repair("tree", between=touch))
+    assert done.outcome is not None
+    assert [(x.reason, x.count) for x in done.outcome.left] == [(Reason.FRESH, 200)]

@@ -66,7 +66,7 @@ def until(machine: Machine, what: Callable[[], bool], seconds: float = 60.0) -> 
 
 def ask(machine: Machine, path: str) -> Any:
     """The answer of the service; ``None`` while it gives none."""
-    connection = http.client.HTTPConnection("localhost", timeout=10)
+    connection = http.client.HTTPConnection("localhost", timeout=60)
     connection.sock = socket.socket(socket.AF_UNIX)
     try:
         connection.sock.connect(f"/proc/{machine.pid}/root/run/permdoctor/status.sock")

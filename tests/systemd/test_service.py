@@ -93,7 +93,7 @@ def test_the_unit_goes_on_when_a_worker_is_killed_for_memory(service: Machine) -
 def test_stop(service: Machine) -> None:
     begun = time.monotonic()
     service.run("systemctl", "stop", UNIT)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 45, "TimeoutStopSec is 60"
     shown = service.show(UNIT, "ActiveState", "Result", "ExecMainStatus")
     assert shown == {"ActiveState": "inactive", "Result": "success", "ExecMainStatus": "0"}
     assert service.run("test", "-e", "/run/permdoctor", check=False).returncode == 1

@@ -41,17 +41,17 @@ from tests.repair.attack.scene import Scene
 ENOUGH = 10_000_000
 BRIEF = 0.2
 """Seconds of each attack on ours; ``python -m tests.repair.attack`` for more."""
-HELD_UP = 8.0
-"""Seconds; fresh entries are waited for, but not one by one."""
 PATIENCE = 20.0
 """A naive fixer falls within a tenth of a second, on a busy machine within some."""
 
 
-def attacked(attack: str, fixer: str, fs: str, seconds: float, until: int) -> harness.Result:
+def attacked(
+    attack: str, fixer: str, fs: str, seconds: float, until: int, least: int = 0
+) -> harness.Result:
     seed = random.SystemRandom().getrandbits(32)
     try:
         result = harness.run(
-            Run(attack, fixer, fs, ENOUGH, seconds, seed), FIXERS[fixer], until=until
+            Run(attack, fixer, fs, ENOUGH, seconds, seed, least=least), FIXERS[fixer], until=until
         )
     except MissingError as e:
         pytest.skip(str(e))
@@ -76,14 +76,13 @@ def test_a_naive_fixer_is_led_astray(attack: str, fixer: str) -> None:
     ],
 )
 def test_nothing_outside_changes(attack: str, fs: str) -> None:
-    result = attacked(attack, "ours", fs, BRIEF, until=1)
+    result = attacked(attack, "ours", fs, BRIEF, until=1, least=fs != OLD)
     assert result.escapes == result.strays == 0, result
     if fs == OLD:
         assert not result.changed, "without birth times nothing is repaired"
         return
     assert result.rounds
     assert result.repairs
-    assert result.seconds < HELD_UP, "the repair was held up"
 
 
 # --- between two calls ---

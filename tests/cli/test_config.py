@@ -34,7 +34,7 @@ from permdoctor.config import (
     read,
 )
 from permdoctor.config.errors import ConfigError
-from permdoctor.config.lines import Key
+from permdoctor.config.lines import Key, Lines
 from permdoctor.config.merge import merged, origins
 from permdoctor.config.schema import (
     EXAMPLE_FILE,
@@ -49,6 +49,7 @@ from permdoctor.config.values import RemedyName, UnaskedRemedy
 from permdoctor.container.needs import Need
 from permdoctor.errors import UsageError
 from tests.cli.process import ROOT, permdoctor
+from tests.lab.patience import within
 
 EXAMPLE = shipped(EXAMPLE_FILE)
 WHOLE = "\n".join(uncommented(EXAMPLE))
@@ -869,6 +870,50 @@ def test_init_never_writes_over_a_file(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "is there already" in done.stderr
     assert file.read_text() == "mine"
+
+
+WINDING = r'''a = """
+b = 1
+[x]
+c = \""" still
+""""
+[t]
+k = [ "[", # ]
+  { path = "x" },
+  { path = "]" }, { path = 'y' },
+]
+b = 2
+s = '\'
+d = {x = 1}
+e = """
+q = 1"""
+[[need]]
+z = ""
+w = 1
+'''
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        (("a",), 1), (("b",), 1), (("x",), 1), (("t",), 6), (("t", "k"), 7), (("t", "k", 0), 8),
+        (("t", "k", 1, "path"), 9), (("t", "k", 2), 9), (("t", "b"), 11), (("t", "s"), 12),
+        (("t", "d", "x"), 13), (("t", "e"), 14), (("t", "q"), 6), (("need", 0), 16),
+        (("need", 0, "w"), 18),
+    ],
+)  # fmt: skip
+def test_the_line_of_a_key(key: Key, line: int) -> None:
+    """Not one that only stands in a string; of what has no line, that of what it is in."""
+    tomllib.loads(WINDING)
+    assert Lines(WINDING).of(key) == line
+
+
+def test_a_long_line_is_read_at_once() -> None:
+    """However its spaces could be shared out."""
+    spaces = " " * 200_000
+    with within(20, "a search that goes back and forth takes minutes"):
+        assert Lines(f"[a{spaces}]\nb{spaces}= 1").of(("a", "b")) == 2
+        Lines(f"a{spaces}\n[a{spaces}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,12 +22,12 @@ from tests.acceptance.test_docker import CASES, Case
 from tests.alerts import test_alertmanager
 from tests.alerts.receiver import Receiver, answer, receiving
 from tests.cli.process import permdoctor
-from tests.daemon import service as services
 from tests.daemon.service import Service
 from tests.daemon.test_prometheus import Prometheus, free_port
 from tests.lab.engine import Engine, start_docker, start_remapped, start_rootless
 from tests.lab.lab import Lab
 from tests.lab.needs import MissingError, need_tools
+from tests.lab.patience import until
 from tests.lab.podman import start_podman
 
 pytestmark = pytest.mark.engine
@@ -44,10 +43,6 @@ KINDS: dict[str, Callable[[Path, Path], Engine]] = {
         base, image, f"--host=tcp://127.0.0.1:{TCP}", "--tls=false"
     ),
 }
-
-
-until = partial(services.until, seconds=60.0)
-"""Five engines on a busy machine."""
 
 
 def case(beginning: str) -> Case:

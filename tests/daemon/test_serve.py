@@ -36,6 +36,15 @@ import time
 from permdoctor.daemon.serve import _Service
 _Service._reload = lambda self: (sys.stderr.write("stuck=yes\\n"), time.sleep(60))
 """
+SLOW_READER = """
+import time
+from permdoctor.daemon.inbox import Inbox
+real = Inbox.take
+def take(self, most):
+    time.sleep(0.2)
+    return real(self, most)
+Inbox.take = take
+"""
 
 
 @pytest.fixture(scope="module")
@@ -159,13 +168,11 @@ def test_a_slow_engine_is_not_a_dead_one(engine: StandIn, service: Service, acto
 
 def test_events_without_room_become_a_list(engine: StandIn, service: Service, actors: Pair) -> None:
     service.configure(service="queue = 1")
-    service.start()
-    until(lambda: service.get("/v1/status"))
+    service.start(SLOW_READER)
+    until(lambda: "engine connected" in service.log, say=lambda: service.log)
     fakes = [added(engine, f"c{n}", actors[0]) for n in range(40)]
-    os.kill(service.pid, signal.SIGSTOP)
     for fake in fakes:
         engine.start(fake)
-    os.kill(service.pid, signal.SIGCONT)
     wanted = {(f.name, REFUSED) for f in fakes}
     until(lambda: service.findings() == wanted, say=lambda: service.log)
     assert "events were lost" in service.log

@@ -29,7 +29,10 @@ def happened(desk: Desk, event: Happened, one: Connection) -> None:
     record = desk.roster.get(seen.ref)
     if record is not None:
         record.heard = desk.count
+    desk.unstarted.discard(seen.ref)
     match event.action:
+        case Action.CREATE:
+            _created(desk, record, seen.ref)
         case Action.START:
             _started(desk, record, seen, one)
         case Action.CHANGE:
@@ -41,12 +44,12 @@ def happened(desk: Desk, event: Happened, one: Connection) -> None:
 
 
 def listed(desk: Desk, one: Connection, containers: tuple[Seen, ...], asked: int) -> None:
-    """Everything that runs on an engine.  What was heard of after the list was asked for is not
-    decided by it; then there is another one.
+    """Everything that runs on an engine, or that it could not start.  What was heard of after the
+    list was asked for is not decided by it; then there is another one.
     """
     one.left_out = 0
     there: dict[ContainerRef, Seen] = {
-        s.ref: s for s in containers if s.running and s.ref.engine == one.engine
+        s.ref: s for s in containers if (s.running or s.refused) and s.ref.engine == one.engine
     }
     newer = False
     for record in desk.roster.of(one.engine):
@@ -67,7 +70,7 @@ def listed(desk: Desk, one: Connection, containers: tuple[Seen, ...], asked: int
 
 
 def appear(desk: Desk, seen: Seen, one: Connection) -> None:
-    """One more that runs."""
+    """One more that runs, or should."""
     if not bounds.fits(seen.ref, desk.limits) or len(desk.roster) >= desk.limits.containers:
         one.left_out += 1
         desk.limit("too many containers: some are not looked after", reached=True)
@@ -85,6 +88,7 @@ def appear(desk: Desk, seen: Seen, one: Connection) -> None:
     _named(desk, record, one)
     if seen.restarting:
         _between(desk, record)
+    record.ended = record.ended or seen.refused
     _judge_start(desk, record)
 
 
@@ -131,6 +135,12 @@ def drifted(desk: Desk, record: Record) -> None:
     cost = record.seconds * (_COST if record.drifts else 1.0)
     delay = max(delay, desk.rules.debounce, min(cost, _DRIFT_MOST))
     _look_again(desk, record, delay, "drift")
+
+
+def _created(desk: Desk, record: Record | None, ref: ContainerRef) -> None:
+    """Its start follows at once, or is refused without a word: then a list shows it."""
+    if record is None and len(desk.unstarted) < desk.limits.containers:
+        desk.unstarted.set(ref, desk.now + RELIST)
 
 
 def _started(desk: Desk, record: Record | None, seen: Seen, one: Connection) -> None:
@@ -185,7 +195,9 @@ def _compared(desk: Desk, record: Record, seen: Seen) -> None:
     if _renamed(desk, record, seen, one):
         _look_again(desk, record, desk.rules.debounce, "renamed")
     other = bool(seen.started) and seen.started != record.started
-    if other or (record.ended and not seen.restarting):
+    if seen.refused:
+        _refused(desk, record)
+    elif other or (record.ended and not seen.restarting):
         run_again(desk, record, seen.started)
     if seen.restarting:
         _between(desk, record)
@@ -225,6 +237,14 @@ def _between(desk: Desk, record: Record) -> None:
     """It does not run just now, but will."""
     record.ended = True
     desk.away.set(record.ref, desk.now + AWAY)
+
+
+def _refused(desk: Desk, record: Record) -> None:
+    """It stays, and is judged from its configuration, until it is started or removed."""
+    desk.away.discard(record.ref)
+    if not record.ended:
+        record.ended = True
+        desk.checks.want(record.ref, desk.now, "refused")
 
 
 def _judge_stopped(desk: Desk, record: Record) -> None:

@@ -25,7 +25,7 @@ class Seen(Struct, frozen=True, kw_only=True):
     """A container as a list or an event shows it.  ``started`` is the engine's word for when its
     present run began, empty if it does not say; another one is another run.  ``restarting``: the
     engine counts it as running, but waits before it starts it again; ``started`` is of the run
-    before.
+    before.  ``refused``: it does not run because the engine could not start it.
     """
 
     ref: ContainerRef
@@ -33,6 +33,7 @@ class Seen(Struct, frozen=True, kw_only=True):
     running: bool
     started: str = ""
     restarting: bool = False
+    refused: bool = False
     labels: tuple[tuple[str, str], ...] = ()
 
 
@@ -58,7 +59,7 @@ class Found(Struct, frozen=True, kw_only=True):
 
 
 class Connected(Struct, frozen=True, kw_only=True):
-    """An engine answers (again), and this is everything that runs on it now."""
+    """An engine answers (again), and this is everything that runs on it now, or should."""
 
     engine: str
     containers: tuple[Seen, ...]
@@ -72,8 +73,8 @@ class Disconnected(Struct, frozen=True, kw_only=True):
 
 
 class Swept(Struct, frozen=True, kw_only=True):
-    """A full list while the engine is connected: the answer to the ``List`` of this ``number``, and
-    to those before it; ``None``: nobody asked, and it is of this moment.
+    """A full list while the engine is connected, as in ``Connected``: the answer to the ``List`` of
+    this ``number``, and to those before it; ``None``: nobody asked, and it is of this moment.
     """
 
     engine: str
@@ -96,6 +97,8 @@ class Left(Struct, frozen=True, kw_only=True):
 class Action(StrEnum):
     """What an engine's event means to us."""
 
+    CREATE = "create"
+    """There is one that has not been started."""
     START = "start"
     STOP = "stop"
     CHANGE = "change"

@@ -12,6 +12,7 @@ BEFORE: Final = 2.0
 
 ACTIONS: Final = {
     "container": {
+        "create": Action.CREATE,
         "start": Action.START,
         "die": Action.STOP,
         "destroy": Action.GONE,
@@ -24,7 +25,7 @@ ACTIONS: Final = {
     },
     "volume": {"mount": Action.CHANGE, "unmount": Action.CHANGE},
 }
-"""``create`` means nothing yet, ``stop`` and ``kill`` come with a ``die``."""
+"""``stop`` and ``kill`` come with a ``die``; of a start that fails Docker says nothing at all."""
 
 
 class Replay:

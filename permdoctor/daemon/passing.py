@@ -33,6 +33,10 @@ def pass_away(desk: Desk) -> None:
     while desk.starts.pop(desk.now) is not None:
         pass
     desk.loops.advance(desk.now)
+    while (made := desk.unstarted.pop(desk.now)) is not None:
+        one = desk.connections.get(made.engine)
+        if one is not None:
+            desk.connections.again(one, desk.now)
     while (ref := desk.away.pop(desk.now)) is not None:
         _not_back(desk, ref)
     while (name := desk.gone.pop(desk.now)) is not None:

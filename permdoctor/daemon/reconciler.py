@@ -107,6 +107,7 @@ class Reconciler:
             desk.repairs.due(),
             desk.touched.first(),
             desk.gone.first(),
+            desk.unstarted.first(),
             desk.away.first(),
             desk.absent.first(),
             desk.watch_at if desk.roots.changed else None,

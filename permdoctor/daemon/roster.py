@@ -1,4 +1,4 @@
-"""The containers that run (or are between two runs of a crash loop), and who has a name.
+"""The containers that run (or should: crash loops, refused starts), and who has a name.
 
 Names are one engine's own and unique there; where two containers seem to have one (a rename was
 missed) the one that came last has it, until a full list says more.
@@ -22,7 +22,8 @@ class Record(Struct, kw_only=True):
     ``looked`` when it was last judged because of an event (monotonic).  ``since`` is by finding.
     ``stirs``, ``drifts`` and ``rounds`` count judgements in a row, after an event of the engine,
     after a change of a file and between the runs of a crash loop, that found nothing new.
-    ``ended``: it is between two such runs.  ``lived`` is what was found when it last did run.
+    ``ended``: it is between two such runs, or could not be started.  ``lived`` is what was found
+    when it last did run.
     ``hindered`` is why findings are not repaired, as it was last logged.
     ``unseen`` findings are older than the last judgement, which could not see them.
     ``visits`` counts judgements in a row because of somebody else (``neighbours.py``), the last of

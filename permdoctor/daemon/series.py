@@ -73,7 +73,7 @@ def containers(state: State) -> Iterator[Metric]:
     unjudged = sum(not c.judged for c in of)
     failing = sum(bool(c.failed) for c in of)
     for name, text, value in (
-        ("containers", "Running containers that are looked after.", len(of)),
+        ("containers", "Containers that run, or should, and are looked after.", len(of)),
         ("containers_unjudged", "Of these: not judged since they started.", unjudged),
         ("containers_failing", "Of these: the last check had no result.", failing),
         ("containers_left_out", "Running containers beyond the limit.", state.left_out),

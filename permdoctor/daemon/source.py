@@ -168,7 +168,8 @@ class Source:
     def _connect(self, engine: DockerEngine) -> int:
         """List, and say so; when, in nanoseconds since the epoch."""
         asked = time.time_ns()
-        seen = tuple(self._seen(s) for s in engine.list())
+        refused = (self._seen(s, refused=True) for s in engine.refused())
+        seen = (*(self._seen(s) for s in engine.list()), *refused)
         self._running.update(s.ref.id for s in seen if s.running)
         self._say(Connected(engine=self.engine, containers=seen))
         self._up.set()
@@ -262,16 +263,24 @@ class Source:
             if self._stop.is_set():
                 raise StreamEnded("stopped")  # half a list would be a lie
             found.append(self._seen(summary, engine.started))
+        found += [self._seen(s, refused=True) for s in engine.refused()]
         self._running.update(s.ref.id for s in found if s.running)
         return Swept(engine=self.engine, containers=tuple(found), number=number)
 
-    def _seen(self, summary: Summary, started: Callable[[str], str] | None = None) -> Seen:
+    def _seen(
+        self,
+        summary: Summary,
+        started: Callable[[str], str] | None = None,
+        *,
+        refused: bool = False,
+    ) -> Seen:
         running = summary.state in _RUNS
         return Seen(
             ref=ContainerRef(engine=self.engine, id=summary.id),
             name=printable(summary.name),
             running=running,
             restarting=summary.state is State.RESTARTING,
+            refused=refused and not running,
             started=started(summary.id) if started is not None and running else "",
             labels=summary.labels,
         )

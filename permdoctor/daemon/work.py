@@ -125,11 +125,12 @@ class _Bench:
             facts = self._collector.facts(engine, container, predict=check.stopped)
             report, unknown = diagnose(facts), unknown_of(facts)
             started = report.container.started
-            predicted = report.basis is Basis.PREDICTED
+            predicted = report.basis is Basis.PREDICTED or not container.running
             roots, writes = roots_of(report, unknown), writes_of(facts)
             found = bounded((*found_of(report), *unjudged(report, unknown)), Limits())
             known = facts.subjects and not facts.partial and len(unknown) <= Limits().roots_each
-            failed = "" if known else _why_not(report)
+            refused = container.error and not container.running
+            failed = "" if known or refused else _why_not(report)
             clean = not report.skipped
         except (ContainerGoneError, ProcessGone):
             gone = True

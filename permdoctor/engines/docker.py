@@ -9,6 +9,7 @@ is asked) and the container itself.  docker-py is imported for TCP endpoints onl
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Collection, Iterable
@@ -33,7 +34,13 @@ from permdoctor.engines import (
 )
 from permdoctor.engines.archive import ImageInode, read_member
 from permdoctor.engines.endpoints import Endpoint
-from permdoctor.engines.listing import summary, touches
+from permdoctor.engines.listing import (
+    MOST_REFUSED,
+    NEVER_STARTED,
+    is_refused,
+    summary,
+    touches,
+)
 from permdoctor.engines.names import ambiguous, gone, unknown
 from permdoctor.engines.pausing import switch
 from permdoctor.engines.refusals import no_engine, require_this_kernel
@@ -148,6 +155,15 @@ class DockerEngine:
         summaries = (summary(c) for c in rows if isinstance(c, dict))
         return tuple(sorted(summaries, key=lambda s: s.name))
 
+    def refused(self) -> tuple[Summary, ...]:
+        """Those that were made, and that the engine could not start: lately, or it should go on
+        trying (``listing.is_refused``).  Podman does not tell.
+        """
+        rows = self._json(f"/containers/json?all=1&filters={quoted(NEVER_STARTED)}")
+        made = [r for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
+        asked = ((row, self._looked_at(row)) for row in made[:MOST_REFUSED])
+        return tuple(summary(row) for row, obj in asked if is_refused(obj, row, time.time()))
+
     def started(self, container_id: str) -> str:
         """When its present run began, in the engine's words; empty where it does not run."""
         try:
@@ -249,6 +265,12 @@ class DockerEngine:
             found = self._exec_pids(execs) if isinstance(execs, list) else ()
             return replace(container, exec_pids=found) if found else container
         return replace(container, mounts=tuple(self._resolved(m) for m in container.mounts))
+
+    def _looked_at(self, row: dict[str, Any]) -> Any:
+        """Of a row of a list; ``None``: it is gone."""
+        with contextlib.suppress(AnsweredError):
+            return self._json(f"/containers/{segment(text_of(row.get('Id')))}/json")
+        return None
 
     def _exec_pids(self, ids: Iterable[object]) -> tuple[int, ...]:
         pids = []

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 from permdoctor.container.container import RequestedMount
-from permdoctor.container.inspect import label_pairs, requested_mounts, state_word, text_of
+from permdoctor.container.inspect import (
+    label_pairs,
+    number_of,
+    requested_mounts,
+    state_word,
+    text_of,
+)
 from permdoctor.engines import Summary
 from permdoctor.kernel.mountinfo import is_beneath
+
+NEVER_STARTED: Final = b'{"status":["created"]}'
+"""A filter of ``/containers/json``."""
+
+MOST_REFUSED: Final = 64
+"""The newest of those are asked about."""
+
+LATELY: Final = 86_400
+"""Seconds: an attempt of yesterday that nobody has tidied up is no news."""
 
 
 def summary(obj: dict[str, Any]) -> Summary:
@@ -26,6 +41,22 @@ def summary(obj: dict[str, Any]) -> Summary:
         mounts=requested_mounts(obj.get("Mounts"), None),
         labels=label_pairs(obj.get("Labels")),
     )
+
+
+def is_refused(obj: Any, row: dict[str, Any], now: float) -> bool:
+    """Whether a container that has never run has an error of its start: one that is to run always,
+    or that was made (``row``) within ``LATELY`` of ``now``, in seconds since the epoch.
+    """
+    state = obj.get("State") if isinstance(obj, dict) else None
+    if not isinstance(state, dict) or not text_of(state.get("Error")):
+        return False
+    if state.get("Running") is True:
+        return False
+    host = obj.get("HostConfig")
+    policy = host.get("RestartPolicy") if isinstance(host, dict) else None
+    always = text_of(policy.get("Name")) if isinstance(policy, dict) else ""
+    made = number_of(row.get("Created")) or 0
+    return always not in ("", "no") or now - made < LATELY
 
 
 def touches(mount: RequestedMount, sources: Collection[bytes]) -> bool:

@@ -28,8 +28,9 @@ class EngineDoc(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ContainersDoc(msgspec.Struct, frozen=True, kw_only=True):
-    """Running ones: not judged since their start, with a last check without a result, and beyond
-    the service's limit (which are not in ``running``).
+    """Those that run, or should and do not (crash loops, starts that the engine refused): not
+    judged since their start, with a last check without a result, and beyond the service's limit
+    (which are not in ``running``).
     """
 
     running: int

@@ -37,16 +37,19 @@ class Fake:
     labels: dict[str, str] = field(default_factory=dict)
     running: bool = False
     started: str = ""
+    error: str = ""
+    created: int = field(default_factory=lambda: int(time.time()))
 
     def inspect(self) -> dict[str, Any]:
         return {
             "Id": self.id,
             "Name": f"/{self.name}",
             "State": {
-                "Status": "running" if self.running else "exited",
+                "Status": self.state,
                 "Running": self.running,
                 "Pid": self.pid if self.running else 0,
                 "StartedAt": self.started,
+                "Error": self.error,
             },
             "Config": {"Image": "lab", "User": "", "Labels": self.labels, "Env": []},
             "HostConfig": {},
@@ -58,10 +61,17 @@ class Fake:
             "Id": self.id,
             "Names": [f"/{self.name}"],
             "Image": "lab",
-            "State": "running" if self.running else "exited",
+            "State": self.state,
             "Mounts": self.mounts,
             "Labels": self.labels,
+            "Created": self.created,
         }
+
+    @property
+    def state(self) -> str:
+        if self.running:
+            return "running"
+        return "exited" if self.started else "created"
 
 
 class StandIn:
@@ -103,6 +113,10 @@ class StandIn:
         with self._lock:
             fake.running, fake.started = True, f"run {next(self._numbers)}"
             self.emit(fake, "start")
+
+    def refuse(self, fake: Fake, error: str) -> None:
+        """A start that fails; Docker emits nothing."""
+        fake.error = error
 
     def die(self, fake: Fake) -> None:
         with self._lock:
@@ -186,7 +200,7 @@ class StandIn:
 
     # -- what it answers ---------------------------------------------------------------------
 
-    def answer(self, path: str) -> tuple[int, Any]:
+    def answer(self, path: str, states: tuple[str, ...] = ("running",)) -> tuple[int, Any]:
         self.asked += 1
         if path.endswith("/info"):
             return 200, {
@@ -198,7 +212,7 @@ class StandIn:
             }
         with self._lock:
             if path.endswith("/containers/json"):
-                return 200, [c.summary() for c in self.containers.values() if c.running]
+                return 200, [c.summary() for c in self.containers.values() if c.state in states]
             if "/containers/" in path and path.endswith("/json"):
                 known = self._named(path.split("/")[-2])
                 if known is not None:
@@ -240,7 +254,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif url.path.endswith("/events"):
             self._stream(float(parse_qs(url.query)["since"][0]))
         else:
-            status, obj = self.standin.answer(url.path)
+            (filters,) = parse_qs(url.query).get("filters", ['{"status": ["running"]}'])
+            status, obj = self.standin.answer(url.path, tuple(json.loads(filters)["status"]))
             self._send(status, json.dumps(obj).encode())
 
     def _send(self, status: int, body: bytes) -> None:

@@ -18,6 +18,8 @@ from permdoctor.daemon.repairs import Repairs
 MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
     "a list takes nobody away": (arrivals.listed, "depart(desk, record)", "pass"),
     "a list brings nobody": (arrivals.listed, "appear(desk, seen, one)", "pass"),
+    "what was refused is not there": (arrivals.listed, "(s.running or s.refused)", "s.running"),
+    "what was refused runs": (arrivals._compared, "if seen.refused:", "if False:"),
     "a list shows no other run": (arrivals._compared, "seen.started != record.started", "False"),
     "gone names are not looked for": (
         arrivals.missing,
@@ -76,10 +78,8 @@ MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
 }
 
 NEAR = {
-    "a list takes nobody away": 109,
-    "a new connection judges nobody": 114,
-    "no second look": 412,
-    "what is not watched is not judged": 414,
+    "no second look": 1787,
+    "what is not watched is not judged": 106,
 }
 """The first history that notices it, where it takes a while to come there."""
 

@@ -67,6 +67,24 @@ roots = ["{named}"]
     assert named.stat().st_uid == 0, undone.stdout + undone.stderr
 
 
+def test_a_start_that_the_engine_refuses(engine: Engine, lab: Lab, tmp_path: Path) -> None:
+    """Docker emits no event of it."""
+    data = lab.directory(UID, UID)
+    service = Service(tmp_path / "service", engine.host).start()
+    options = ("-u", f"{UID}:{UID}", "-v", f"{data}:/data")
+    try:
+        until(lambda: "engine connected" in service.log, say=lambda: service.log)
+        box = engine.create(*options, command=("/nosuch",), name="refused")
+        assert engine.docker_process("start", box.id).returncode
+        until(lambda: service.findings() == {("refused", "PD115")}, say=lambda: service.log)
+        box.rm()
+        box = engine.run(*options, name="refused")
+        until(lambda: service.findings() == set(), say=lambda: service.log)
+        box.rm()
+    finally:
+        service.stop()
+
+
 BURSTS = [pytest.param(10, id="10"), pytest.param(100, id="100", marks=pytest.mark.slow)]
 
 

@@ -82,6 +82,7 @@ class Box:
     dim: bool = False
     hangs: bool = False
     restarting: bool = False
+    refused: bool = False
 
 
 @dataclass
@@ -102,9 +103,10 @@ class Truth:
         return Seen(
             ref=box.ref,
             name=box.name,
-            running=True,
-            started=box.started if started else "",
+            running=not box.refused,
+            started=box.started if started and not box.refused else "",
             restarting=box.restarting,
+            refused=box.refused,
         )
 
     def all_of(self, engine: str) -> tuple[Seen, ...]:
@@ -358,9 +360,10 @@ class History:
             return Checked(number=number, ref=ref, failed="no engine")
         if box is None and command.stopped:
             box = self.truth.exited.get(command.ref)
-        if box is None or (box.restarting and not command.stopped):
+        does_not_run = box is not None and (box.restarting or box.refused)
+        if box is None or (does_not_run and not command.stopped):
             return Checked(number=number, ref=ref, gone=True)
-        predicted = box.restarting or ref in self.truth.exited
+        predicted = does_not_run or ref in self.truth.exited
         if box.fails:
             return Checked(number=number, ref=ref, failed=box.fails)
         unseen = (
@@ -370,7 +373,7 @@ class History:
         return Checked(
             number=number,
             ref=ref,
-            started=box.started if self.check_says_when else "",
+            started=box.started if self.check_says_when and not box.refused else "",
             found=tuple(
                 found(code, box)
                 for code in sorted(box.problems - unseen)
@@ -433,7 +436,7 @@ class History:
     def doings(self) -> list[Callable[[], None]]:
         some = [self.start, self.stop, self.restart, self.recreate, self.rename, self.problem]
         some += [self.problem, self.poke, self.sicken, self.drop_stream, self.set_clock]
-        return [*some, self.reload, self.crash, self.loop, self.watch]
+        return [*some, self.reload, self.crash, self.loop, self.watch, self.refuse]
 
     def any_box(self) -> Box | None:
         boxes = list(self.truth.boxes.values())
@@ -469,10 +472,19 @@ class History:
         if box is not None:
             self.tell(Action.START, box)
 
+    def refuse(self) -> None:
+        """Made, and never started; of that the engine says nothing."""
+        box = self.start_box(self.random.choice(self.engines))
+        if box is not None:
+            box.refused = True
+            box.problems &= set(PREDICTABLE)
+            self.tell(Action.CREATE, box)
+
     def stop(self) -> None:
         box = self.any_box()
         if box is not None:
             action = self.random.choice((Action.STOP, Action.GONE))
+            action = Action.GONE if box.refused else action
             del self.truth.boxes[box.ref]
             if action is Action.STOP:
                 self.truth.exited[box.ref] = box
@@ -487,7 +499,7 @@ class History:
 
     def run_again(self, box: Box) -> None:
         self.runs += 1
-        box.started, box.restarting = f"t{self.runs}", False
+        box.started, box.restarting, box.refused = f"t{self.runs}", False, False
         self.reword(box)
         self.tell(Action.START, box)
 
@@ -498,7 +510,7 @@ class History:
             if box is None:
                 return
             self.tell(Action.STOP, box)
-            box.restarting = True
+            box.restarting, box.refused = True, False
             if self.random.random() < 0.1:
                 return
             self.advance(self.random.choice((0.1, 0.2, 5.0)))
@@ -525,7 +537,8 @@ class History:
         box = self.any_box()
         if box is None:
             return
-        box.problems ^= {self.random.choice(sorted(SEVERITY))}
+        codes = PREDICTABLE if box.refused else sorted(SEVERITY)
+        box.problems ^= {self.random.choice(codes)}
         self.reword(box)
         if box.root in self.watched:
             self.news(Changed(path=box.root + b"/x"), counts=True)

@@ -19,6 +19,7 @@ from permdoctor.engines import ContainerGoneError, NoSuchContainerError, OwnerUn
 from permdoctor.engines.archive import ImageInode
 from permdoctor.engines.docker import DockerEngine
 from permdoctor.engines.endpoints import Endpoint
+from permdoctor.engines.listing import is_refused
 from permdoctor.engines.transport import UnixTransport
 from permdoctor.errors import CannotCheckError, PermdoctorError
 from permdoctor.kernel.ids import INITIAL
@@ -143,6 +144,45 @@ def test_mounts_as_inspect_says(
     assert (mounts[b"/bound"].volume, mounts[b"/bound"].source) == ("bound", model.encode())
     assert mounts[b"/dev/zilch"].source == b"/dev/null"
     assert mounts[b"/t"].source is None
+
+
+@pytest.mark.engine
+def test_refused(docker: DockerEngine, dockerd: Engine, quokka: Box) -> None:
+    """Not one that nobody has tried to start."""
+    box = dockerd.create("-u", "nosuch")
+    try:
+        assert docker.refused() == ()
+        dockerd.docker_process("start", box.id)
+        (found,) = docker.refused()
+    finally:
+        box.rm()
+    assert (found.id, found.name, found.state) == (box.id, box.name, State.CREATED)
+
+
+NOW = 1_700_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("error", "running", "policy", "age", "expected"),
+    [
+        pytest.param("no such user", False, "no", 60, True, id="just now"),
+        pytest.param("", False, "no", 60, False, id="not tried yet"),
+        pytest.param("no such user", True, "no", 60, False, id="runs by now"),
+        pytest.param("no such user", False, "no", 100_000, False, id="long ago"),
+        pytest.param("no such user", False, "", 100_000, False, id="long ago, no policy"),
+        pytest.param("no such user", False, "always", 100_000, True, id="it should run"),
+    ],
+)
+def test_what_was_refused(error: str, running: bool, policy: str, age: int, expected: bool) -> None:
+    host = {"RestartPolicy": {"Name": policy}}
+    obj = {"State": {"Error": error, "Running": running}, "HostConfig": host}
+    assert is_refused(obj, {"Created": int(NOW) - age}, NOW) is expected
+
+
+@pytest.mark.parametrize("obj", [None, [], {}, {"State": 1}, {"State": {"Error": ["x"]}}])
+def test_what_is_no_container_was_not_refused(obj: object) -> None:
+    assert not is_refused(obj, {}, NOW)
+    assert is_refused({"State": {"Error": "x"}, "HostConfig": obj}, {"Created": int(NOW)}, NOW)
 
 
 @pytest.mark.engine

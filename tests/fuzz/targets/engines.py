@@ -120,6 +120,7 @@ def inspect(answers: Callable[..., Answers], data: bytes) -> None:
     engine = DockerEngine(ENDPOINT, Canned(answers(containers=data)))
     container = engine.find("trainer")
     fits(container, Container)
+    fits(engine.refused(), tuple[Summary, ...])
     must(all(p > 0 for p in container.exec_pids), f"pids {container.exec_pids}")
     must(container.pid is None or container.pid > 0, f"pid {container.pid}")
     for m in container.mounts:
@@ -159,6 +160,7 @@ def listed(answers: Callable[..., Answers], data: bytes) -> None:
     engine = DockerEngine(ENDPOINT, Canned(answers(containers_json=data)))
     found = engine.list(every=True)
     fits(found, tuple[Summary, ...])
+    fits(engine.refused(), tuple[Summary, ...])
     fits(tuple(engine.containers_using([b"/srv", b"/"])), tuple[Summary, ...])
     inbox = Inbox(10)
     source = Source(ENDPOINT, inbox)

@@ -49,12 +49,13 @@ class AlertmanagerSink(Struct, frozen=True, kw_only=True):
     clock: Callable[[], float] = time.time
     batch: int = 64
     updates: bool = True
+    labels: tuple[tuple[str, str], ...] = ()
     away: dict[str, str] = field(default_factory=dict)
 
     def send(self, alerts: Sequence[Alert]) -> None:
         """Raises if no member took it; what may be tried again wins over a refusal."""
         ends = self.clock() + ENDS_AFTER * self.resend
-        body = dump([posted(alert, ends) for alert in alerts]).encode("ascii")
+        body = dump([posted(alert, ends, self.labels) for alert in alerts]).encode("ascii")
         if len(self.urls) == 1:
             self._post(self.urls[0], body)
             return
@@ -94,12 +95,13 @@ def configured(of: config.Alertmanager) -> AlertmanagerSink:
         timeout=of.timeout_seconds,
         min_severity=Severity[of.min_severity.upper()],
         per_minute=of.per_minute,
+        labels=tuple((name, value) for name, _, value in (x.partition("=") for x in of.labels)),
     )
 
 
-def posted(alert: Alert, ends: float) -> dict[str, object]:
+def posted(alert: Alert, ends: float, more: Sequence[tuple[str, str]] = ()) -> dict[str, object]:
     """A ``postableAlert`` of Alertmanager's openapi.yaml.  ``ends``: when to take it for resolved
-    if nothing more is heard, seconds since the epoch.
+    if nothing more is heard, seconds since the epoch.  ``more`` are further labels.
     """
     said = document(alert)
     labels = {
@@ -110,6 +112,7 @@ def posted(alert: Alert, ends: float) -> dict[str, object]:
         "engine": said.engine,
         "container": said.container,
         "target": said.target,
+        **dict(more),
     }
     annotations = {
         "summary": said.title,

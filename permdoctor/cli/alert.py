@@ -7,6 +7,7 @@ import os
 import click
 
 from permdoctor.cli import options
+from permdoctor.cli.complete import sinks
 from permdoctor.cli.output import emit, emit_lines, note
 
 EPILOG = """\b
@@ -30,7 +31,9 @@ def command() -> None:
 
 
 @command.command("test", epilog=EPILOG, short_help="Send a test alert the real way.")
-@click.option("--sink", "only", metavar="NAME", help="Only this one.  Default: all.")
+@click.option(
+    "--sink", "only", metavar="NAME", shell_complete=sinks, help="Only this one.  Default: all."
+)
 @click.option(
     "--hold",
     type=click.FloatRange(min=0),

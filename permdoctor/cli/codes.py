@@ -6,6 +6,7 @@ import importlib.resources
 
 import click
 
+from permdoctor.cli.complete import codes
 from permdoctor.cli.leftover import tell_interrupted
 from permdoctor.cli.output import emit, emit_lines
 from permdoctor.diagnosis.codes import CODES, Code
@@ -13,17 +14,8 @@ from permdoctor.render.layout import columns, span
 from permdoctor.render.table import STYLES
 
 
-def _complete(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[click.shell_completion.CompletionItem]:
-    from click.shell_completion import CompletionItem
-
-    wanted = incomplete.upper()
-    return [CompletionItem(c.code, help=c.title) for c in CODES.values() if wanted in c.code]
-
-
 @click.command()
-@click.argument("code", required=False, shell_complete=_complete)
+@click.argument("code", required=False, shell_complete=codes)
 def command(code: str | None) -> int:
     """List the findings, or explain one: CODE is PD101, or its name, write-refused."""
     tell_interrupted()

@@ -57,6 +57,27 @@ def remedy_names(
     return _items(_remedies(_named(ctx), _hosts(ctx)), incomplete)
 
 
+def codes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Findings, with what they are about."""
+    from click.shell_completion import CompletionItem
+
+    from permdoctor.diagnosis.codes import CODES
+
+    wanted = incomplete.upper()
+    return [CompletionItem(c.code, help=c.title) for c in CODES.values() if wanted in c.code]
+
+
+def sinks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Those of the configuration."""
+    from permdoctor.config import load
+
+    try:
+        config = load(ctx.params.get("config_file"), os.environ)
+    except PermdoctorError:
+        return []
+    return _items([s.name for s in config.alerts.sinks], incomplete)
+
+
 def repair_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Repairs of the history, the newest first.  Only root has any."""
     from permdoctor.config import load

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from permdoctor.cli import asking, options
+from permdoctor.cli.complete import codes, container_names
 from permdoctor.cli.output import emit, emit_lines, for_terminal
 
 EPILOG = """\b
@@ -27,10 +28,16 @@ Exit status:
     "--container",
     default="*",
     metavar="GLOB",
+    shell_complete=container_names,
     help="Only of containers with such names.",
 )
 @click.option(
-    "--code", default="", metavar="CODE", callback=asking.parse_code, help="Only these: PD101."
+    "--code",
+    default="",
+    metavar="CODE",
+    callback=asking.parse_code,
+    shell_complete=codes,
+    help="Only these: PD101.",
 )
 @click.option("--ignored", is_flag=True, help="Show those too that the configuration ignores.")
 @click.option("--verbose", "-v", is_flag=True, help="Show informations too.")

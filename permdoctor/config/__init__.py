@@ -19,6 +19,7 @@ from permdoctor.config.files import (
     read,
 )
 from permdoctor.config.sinks import (
+    OWN_LABELS,
     Alertmanager,
     Alerts,
     Apprise,
@@ -44,6 +45,7 @@ from permdoctor.config.tables import (
 
 __all__ = [
     "DEFAULT_DIR",
+    "OWN_LABELS",
     "SUFFIX",
     "VARIABLE",
     "Alertmanager",

@@ -10,6 +10,7 @@ from collections import Counter
 from msgspec import Struct
 
 from permdoctor.config.values import (
+    AddedLabel,
     Count,
     Interval,
     Name,
@@ -20,6 +21,9 @@ from permdoctor.config.values import (
     Url,
     Variable,
 )
+
+OWN_LABELS = frozenset(("alertname", "code", "severity", "host", "engine", "container", "target"))
+"""Of an alert at Alertmanager."""
 
 
 class Sink(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,11 +58,22 @@ class Webhook(HttpSink, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Alertmanager(HttpSink, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[[alerts.alertmanager]]``: API v2, to each of ``urls`` (the members of a cluster)."""
+    """``[[alerts.alertmanager]]``: API v2, to each of ``urls`` (the members of a cluster).
+    ``labels`` are added to those of each alert, which are ``OWN_LABELS``.
+    """
 
     name: Name = "alertmanager"
     urls: SomeUrls
     resend_seconds: Period = 60.0
+    labels: tuple[AddedLabel, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = Counter(label.partition("=")[0] for label in self.labels)
+        for name, count in names.items():
+            if name in OWN_LABELS:
+                raise ValueError(f"the label {name} is set by each alert itself")
+            if count > 1:
+                raise ValueError(f"the label {name} is given {count} times")
 
 
 class PagerDuty(HttpSink, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -74,6 +74,13 @@ Listen = Annotated[
         title="HOST:PORT, or nothing",
     ),
 ]
+AddedLabel = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?!__)[A-Za-z_][A-Za-z0-9_]*=[^\x00-\x1f]{1,200}$",
+        title="NAME=VALUE, as in team=ml",
+    ),
+]
 Text = Annotated[str, Meta(min_length=1)]
 Window = Annotated[
     str,

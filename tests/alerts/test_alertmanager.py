@@ -194,6 +194,20 @@ def test_many_at_once(url: str) -> None:
     assert all(shown(url, of) for of in many)
 
 
+def test_labels_of_ones_own(url: str) -> None:
+    """Added to those that every alert has."""
+    of, table = alert(16), config.Alertmanager(urls=(url,), labels=("team=ml", "env=a=b"))
+    alertmanager.configured(table).send([of])
+    there = shown(url, of)
+    assert there is not None
+    added = {"team": "ml", "env": "a=b"}
+    assert there["labels"] == {**alertmanager.posted(of, 0)["labels"], **added}  # type: ignore[dict-item]
+
+
+def test_no_label_is_set_twice() -> None:
+    assert set(alertmanager.posted(alert(), 0)["labels"]) == config.OWN_LABELS  # type: ignore[call-overload]
+
+
 def test_each_member_of_a_cluster_is_told(url: str, tmp_path: Path) -> None:
     of = alert(14)
     with running(tmp_path) as other, receiving(answer(500)) as broken:

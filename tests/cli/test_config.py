@@ -370,6 +370,24 @@ def test_everything() -> None:
             id="two of a name",
         ),
         pytest.param(
+            '[[alerts.alertmanager]]\nurls = ["http://a"]\nlabels = ["host=x"]',
+            "f:1: alerts.alertmanager[1]: the label host is set by each alert itself",
+            None,
+            id="own label",
+        ),
+        pytest.param(
+            '[[alerts.alertmanager]]\nurls = ["http://a"]\nlabels = ["a=x", "a=y"]',
+            "f:1: alerts.alertmanager[1]: the label a is given 2 times",
+            None,
+            id="label twice",
+        ),
+        pytest.param(
+            '[[alerts.alertmanager]]\nurls = ["http://a"]\nlabels = ["a-b=x"]',
+            "f:3: alerts.alertmanager[1].labels[1]: expected NAME=VALUE, as in team=ml",
+            None,
+            id="no label",
+        ),
+        pytest.param(
             "[[ignore]]\nreason = 'x'",
             "f:1: ignore[1]: it would ignore everything: give code, container, label or path",
             None,

@@ -164,6 +164,7 @@ def test_completion_script(shell: str) -> None:
         (("permdoctor", "che"), {"check"}),
         (("permdoctor", ""), set(COMMANDS)),
         (("permdoctor", "codes", "PD11"), {c for c in CODES if c.startswith("PD11")}),
+        (("permdoctor", "findings", "--code", "pd40"), {c for c in CODES if "PD40" in c}),
         (("permdoctor", "check", "--fo"), {"--format"}),
         (("permdoctor", "explain", "x", "/y", "--want", "cr"), {"create"}),
         (("permdoctor", "check", ""), set()),

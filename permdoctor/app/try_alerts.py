@@ -40,6 +40,9 @@ _EXPECT: Final[dict[type, str]] = {
 _LEAVE: Final = 5.0
 """Seconds for the resolve when it was interrupted."""
 
+_PER_MINUTE: Final = 60
+"""At least: an alert, its resolve and what is tried again are no flood."""
+
 _POLL = 0.02
 
 
@@ -124,7 +127,11 @@ def _chosen(config: Config, only: str | None) -> tuple[Configured, ...]:
     sinks = config.alerts.sinks
     if not sinks:
         raise UsageError("no sink is configured", hint="add [[alerts.webhook]] or another")
-    chosen = tuple(s for s in sinks if only is None or s.name == only)
+    chosen = tuple(
+        replace(s, per_minute=max(s.per_minute, _PER_MINUTE))
+        for s in sinks
+        if only is None or s.name == only
+    )
     if not chosen:
         raise UsageError(
             f"no sink is called {only}", hint="there are: " + ", ".join(s.name for s in sinks)

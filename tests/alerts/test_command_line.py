@@ -95,3 +95,12 @@ def test_it_does_not_wait_for_ever(tmp_path: Path) -> None:
     done = permdoctor("alert", "test", "--timeout", "0.3", "--config", file)
     assert done.returncode == 3
     assert "not told within 0.3 s" in done.stdout
+
+
+def test_a_sink_that_takes_little_is_tested_at_once(tmp_path: Path) -> None:
+    """The alert and its resolve are more than one message a minute."""
+    with receiving() as receiver:
+        file = configured(tmp_path, f'[[alerts.webhook]]\nurl = "{receiver.url}"\nper_minute = 1')
+        done = permdoctor("alert", "test", "--timeout", "20", "--config", file)
+    assert done.returncode == 0, done.stdout
+    assert len(receiver.requests) == 2

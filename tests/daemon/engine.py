@@ -38,7 +38,7 @@ class Fake:
     running: bool = False
     started: str = ""
     error: str = ""
-    created: int = field(default_factory=lambda: int(time.time()))
+    created: int = field(default_factory=lambda: time.time_ns() // 10**9)
 
     def inspect(self) -> dict[str, Any]:
         return {

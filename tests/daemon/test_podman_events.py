@@ -20,7 +20,7 @@ from tests.lab.patience import until
 ID = "05ffdc5e17aea715dfb31dcc49d0eb550d5deea888a9b4a4ae0fcbd1a21befae"
 
 RECORDED: list[tuple[str, Action | None]] = [
-    ("create", None),
+    ("create", Action.CREATE),
     ("init", None),
     ("start", Action.START),
     ("exec", Action.CHANGE),

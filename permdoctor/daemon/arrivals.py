@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, assert_never
 
-from permdoctor.daemon import absence, bounds, neighbours
+from permdoctor.daemon import absence, bounds, looks, neighbours
 from permdoctor.daemon.connections import Connection
 from permdoctor.daemon.desk import Desk
 from permdoctor.daemon.episodes import Name
@@ -15,12 +15,6 @@ from permdoctor.daemon.roster import Record
 
 RELIST: Final = 5.0
 """Seconds until a list is asked for again because something in it, or an event, is in doubt."""
-
-_DRIFT_MOST: Final = 60.0
-_COST: Final = 10.0
-"""A tree in which somebody writes all the time for nothing is judged after 1, 2, 4 ... 60 seconds
-(times ``debounce``), and takes at most a tenth of a worker, or one check a minute.
-"""
 
 
 def happened(desk: Desk, event: Happened, one: Connection) -> None:
@@ -89,7 +83,7 @@ def appear(desk: Desk, seen: Seen, one: Connection) -> None:
     if seen.restarting:
         _between(desk, record)
     record.ended = record.ended or seen.refused
-    _judge_start(desk, record)
+    looks.started(desk, record)
 
 
 def depart(desk: Desk, record: Record) -> None:
@@ -115,7 +109,7 @@ def ended(desk: Desk, record: Record) -> None:
         desk.log_of("info", "it starts again and again", record)
     neighbours.touch(desk, record.ref, record.writes)
     _between(desk, record)
-    _judge_stopped(desk, record)
+    looks.stopped(desk, record)
 
 
 def missing(desk: Desk, engine: str) -> None:
@@ -124,17 +118,6 @@ def missing(desk: Desk, engine: str) -> None:
     for name in sorted(n for n in names if n[0] == engine and n not in desk.gone):
         if desk.roster.owner(name) is None and not absence.is_engine(name):
             desk.gone.set(name, desk.now + desk.grace)
-
-
-def drifted(desk: Desk, record: Record) -> None:
-    """A file of its mounts may be another: the more often that changed nothing for it, the later
-    it is judged again.
-    """
-    _rested(desk, record)
-    delay = min(desk.rules.debounce * 2 ** min(record.drifts, 16), _DRIFT_MOST)
-    cost = record.seconds * (_COST if record.drifts else 1.0)
-    delay = max(delay, desk.rules.debounce, min(cost, _DRIFT_MOST))
-    _look_again(desk, record, delay, "drift")
 
 
 def _created(desk: Desk, record: Record | None, ref: ContainerRef) -> None:
@@ -164,9 +147,9 @@ def _changed(desk: Desk, record: Record | None, seen: Seen, one: Connection) -> 
     if seen.started and record.started and seen.started != record.started:
         run_again(desk, record, seen.started)
     elif renamed:
-        _look_again(desk, record, desk.rules.debounce, "renamed")
+        looks.again(desk, record, desk.rules.debounce, "renamed")
     else:
-        _stirred(desk, record)
+        looks.stirred(desk, record)
 
 
 def _stopped(desk: Desk, record: Record | None, seen: Seen, one: Connection, *, gone: bool) -> None:
@@ -193,7 +176,7 @@ def _compared(desk: Desk, record: Record, seen: Seen) -> None:
     assert one is not None
     record.heard = desk.count
     if _renamed(desk, record, seen, one):
-        _look_again(desk, record, desk.rules.debounce, "renamed")
+        looks.again(desk, record, desk.rules.debounce, "renamed")
     other = bool(seen.started) and seen.started != record.started
     if seen.refused:
         _refused(desk, record)
@@ -219,18 +202,7 @@ def run_again(desk: Desk, record: Record, started: str) -> None:
     if not desk.checks.hung(record.ref):
         record.failures = 0
     desk.patients.pop(record.ref, None)
-    _judge_start(desk, record)
-
-
-def _judge_start(desk: Desk, record: Record) -> None:
-    """At once, if it is not started again and again, and can be judged."""
-    now, debounce = desk.now, desk.rules.debounce
-    at = min(max(now, desk.starts.get(record.key) or now), now + debounce)
-    retry = desk.checks.due_at(record.ref)
-    if retry is not None and desk.checks.hung(record.ref):
-        return
-    desk.starts.set(record.key, at + debounce)
-    desk.checks.want(record.ref, at, "started", fresh=True)
+    looks.started(desk, record)
 
 
 def _between(desk: Desk, record: Record) -> None:
@@ -245,17 +217,6 @@ def _refused(desk: Desk, record: Record) -> None:
     if not record.ended:
         record.ended = True
         desk.checks.want(record.ref, desk.now, "refused")
-
-
-def _judge_stopped(desk: Desk, record: Record) -> None:
-    """From its configuration: the more often that said nothing new, the later."""
-    if record.failures and desk.checks.due_at(record.ref) is not None:
-        return
-    at = desk.now
-    if record.checked is not None:
-        delay = min(desk.rules.debounce * 2 ** min(record.rounds, 16), _DRIFT_MOST)
-        at = max(at, record.looked + delay)
-    desk.checks.put_off(record.ref, at, "crash loop")
 
 
 def _renamed(desk: Desk, record: Record, seen: Seen, one: Connection) -> bool:
@@ -284,30 +245,8 @@ def _unnamed(desk: Desk, name: Name) -> None:
     owner = desk.roster.owner(name)
     if owner is not None:
         assess(desk, owner)
-        _look_again(desk, owner, 0.0, "name")
+        looks.again(desk, owner, 0.0, "name")
         return
     troubled = desk.episodes.has(name) or name in desk.repairs.names()
     if troubled and desk.connections.connected(name[0]):
         desk.gone.sooner(name, desk.now + desk.grace)
-
-
-def _stirred(desk: Desk, record: Record) -> None:
-    """The engine did something in it; most often a health check."""
-    neighbours.touch(desk, record.ref, record.writes)
-    _rested(desk, record)
-    most = max(desk.rules.debounce, desk.rules.check_again / 6)
-    delay = min(desk.rules.debounce * 2 ** min(record.stirs, 16), most)
-    rest = record.looked + min(_COST * record.seconds, _DRIFT_MOST) - desk.now
-    _look_again(desk, record, max(delay, rest), "stirred")
-
-
-def _rested(desk: Desk, record: Record) -> None:
-    if desk.now - record.looked > desk.rules.check_again / 2:
-        record.stirs = record.drifts = record.rounds = 0
-
-
-def _look_again(desk: Desk, record: Record, delay: float, why: str) -> None:
-    """Unless it could not be judged just now: then it has its time."""
-    if record.failures and desk.checks.due_at(record.ref) is not None:
-        return
-    desk.checks.want(record.ref, desk.now + delay, why)

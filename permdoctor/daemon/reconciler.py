@@ -29,7 +29,16 @@ from collections.abc import Callable
 from typing import assert_never
 
 from permdoctor.alerts.alert import AlertStatus
-from permdoctor.daemon import absence, arrivals, bounds, neighbours, passing, presence, results
+from permdoctor.daemon import (
+    absence,
+    arrivals,
+    bounds,
+    looks,
+    neighbours,
+    passing,
+    presence,
+    results,
+)
 from permdoctor.daemon.desk import Desk
 from permdoctor.daemon.events import (
     Changed,
@@ -189,7 +198,7 @@ class Reconciler:
         for ref in self._desk.roots.users(path):
             record = self._desk.roster.get(ref)
             if record is not None:
-                arrivals.drifted(self._desk, record)
+                looks.drifted(self._desk, record)
 
     def _judge_all(self, why: str, delay: float) -> None:
         for record in self._desk.roster:

@@ -68,13 +68,15 @@ class NeedRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class Unasked(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[repair.unasked]]``: a repair that the service may do on its own.  ``container`` is a
-    glob over names, ``remedy`` a remedy's name; ``roots`` narrow ``repair.roots``, which must allow
-    it as well.  ``window`` is in local time; its end may be on the next day; empty: always.
+    glob over names, ``engine`` an endpoint; empty: those that root runs, for whoever runs an engine
+    chooses the names.  ``remedy`` is a remedy's name; ``roots`` narrow ``repair.roots``, which must
+    allow it as well.  ``window`` is in local time; its end may be on the next day; empty: always.
     """
 
     container: str
     remedy: UnaskedRemedy
     roots: SomePaths
+    engine: str = ""
     max_entries: Entries = 10_000
     window: Window = ""
 

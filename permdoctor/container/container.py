@@ -56,8 +56,9 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
 
     ``endpoint`` as a person would write it (``unix:///var/run/docker.sock``).  ``remapped_root``
     is the (uid, gid) tail of DockerRootDir under userns-remap, ``None`` otherwise.  ``rootless``
-    with ``rootless_uid`` the host uid the daemon runs as (``None`` where not known).  ``pid`` is
-    the host's pid of the process that listens, where it is known, ``id`` what it calls itself.
+    with ``rootless_uid`` the host uid the daemon runs as (``None`` where not known).  ``pid`` and
+    ``uid`` are the host's of the process that listens, as the kernel says (``None``: TCP), ``id``
+    is what it calls itself.
     ``bind_idmap`` says whether it can idmap a bind (API >= 1.56).
     """
 
@@ -70,6 +71,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     rootless: bool = False
     rootless_uid: int | None = None
     pid: int | None = None
+    uid: int | None = None
     id: str = ""
     selinux: bool = False
     bind_idmap: bool = False
@@ -78,6 +80,11 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     def identity(self) -> tuple[str, int | None] | None:
         """Equal where two endpoints lead to one engine; ``None``: it does not say which it is."""
         return (self.id, self.pid) if self.id else None
+
+    @property
+    def by_root(self) -> bool:
+        """Whether root decides what its containers are called; whatever it says of itself."""
+        return self.uid == 0 and not self.rootless
 
     @property
     def userns_remap(self) -> bool:

@@ -82,6 +82,7 @@ def appear(desk: Desk, seen: Seen, one: Connection) -> None:
     _named(desk, record, one)
     if seen.restarting:
         _between(desk, record)
+    record.refused = seen.refused
     record.ended = record.ended or seen.refused
     looks.started(desk, record)
 
@@ -191,7 +192,7 @@ def run_again(desk: Desk, record: Record, started: str) -> None:
     loop that may never be, and what is known of any of its runs counts.
     """
     neighbours.touch(desk, record.ref, record.writes)
-    record.ended = False
+    record.ended = record.refused = False
     desk.away.discard(record.ref)
     record.run = desk.next_run()
     record.begun = desk.now
@@ -214,6 +215,7 @@ def _between(desk: Desk, record: Record) -> None:
 def _refused(desk: Desk, record: Record) -> None:
     """It stays, and is judged from its configuration, until it is started or removed."""
     desk.away.discard(record.ref)
+    record.refused = True
     if not record.ended:
         record.ended = True
         desk.checks.want(record.ref, desk.now, "refused")

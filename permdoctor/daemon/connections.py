@@ -20,9 +20,9 @@ class Connection(Struct, kw_only=True):
     ``away`` is when it was last heard of (monotonic), ``left_out`` how many of its containers are
     beyond the limit.  ``said`` are the reasons of this absence that the log has.
 
-    ``lost``: events were since the last list was asked for; ``amends``: that list is because of
-    events that were lost before.  ``asked_at`` and ``amended`` are when one was asked for and when
-    one came (monotonic).
+    ``by_root``: as it was when it was connected last.  ``lost``: events were since the last list
+    was asked for; ``amends``: that list is because of events that were lost before.  ``asked_at``
+    and ``amended`` are when one was asked for and when one came (monotonic).
     """
 
     engine: str
@@ -36,6 +36,7 @@ class Connection(Struct, kw_only=True):
     next_list: float | None = None
     left_out: int = 0
     said: frozenset[str] = frozenset()
+    by_root: bool = False
     lost: bool = False
     amends: bool = False
     asked_at: float = float("-inf")

@@ -26,13 +26,17 @@ _MARGIN: Final = 0.5
 
 
 class Patient(Struct, frozen=True, kw_only=True):
-    """A container that was judged, and what may be repaired for it, worst first."""
+    """A container that was judged, and what may be repaired for it, worst first.  ``by_root``: its
+    engine is root's.  ``refused``: it was never started.
+    """
 
     name: Name
     ref: ContainerRef
     run: int
     labels: Labels
     found: tuple[Found, ...]
+    by_root: bool = False
+    refused: bool = False
 
     @property
     def opted_out(self) -> bool:
@@ -93,7 +97,7 @@ def bytes_of(shown: str) -> bytes | None:
 
 def cures(patient: Patient, rules: Iterable[RepairRule]) -> Iterator[tuple[Cure, RepairRule]]:
     """Everything that a rule allows: the worst finding first, and its best remedy first."""
-    if patient.opted_out:
+    if patient.opted_out or patient.refused:
         return
     for found in patient.found:
         path = place_of(found)
@@ -101,26 +105,31 @@ def cures(patient: Patient, rules: Iterable[RepairRule]) -> Iterator[tuple[Cure,
             continue
         for remedy in found.fixable:
             for rule in rules:
-                if _allows(rule, patient.name[1], remedy, path):
+                if _is_for(rule, patient) and _allows(rule, remedy, path):
                     yield _cure(patient.name, found, remedy, path), rule
 
 
 def not_allowed(patient: Patient, found: Found, rules: Iterable[RepairRule]) -> str:
     """Why no rule allows to repair this; empty: one does, or none is for this container."""
-    own = [r for r in rules if fnmatchcase(patient.name[1], r.container)]
+    named = [r for r in rules if fnmatchcase(patient.name[1], r.container)]
+    own = [r for r in named if _is_for(r, patient)]
     path = place_of(found)
-    if not own or found.severity <= Severity.INFO:
+    if not named or found.severity <= Severity.INFO:
         return ""
     if patient.opted_out:  # then nothing is said to be fixable
         return f"the container's label {OPT_OUT} forbids it"
     if not found.fixable:
         return ""
+    if not own:
+        return "its engine is not one of root's, and no repair.unasked names it"
+    if patient.refused:
+        return "it was never started"
     if path is None:
         return "there is no path on the host that can be named"
     there = [r for r in own if r.remedy in found.fixable]
     if not there:
         return f"no repair.unasked allows {' or '.join(found.fixable)}"
-    if not any(_allows(r, patient.name[1], r.remedy, path) for r in there):
+    if not any(_allows(r, r.remedy, path) for r in there):
         return f"{found.host_path} is in none of the roots of repair.unasked"
     return ""
 
@@ -140,12 +149,16 @@ def opens_in(window: tuple[int, int] | None, minute: int, second: float) -> floa
     return (start - minute) % _DAY * 60 - second + _MARGIN
 
 
-def _allows(rule: RepairRule, container: str, remedy: str, path: bytes) -> bool:
-    return (
-        remedy == rule.remedy
-        and fnmatchcase(container, rule.container)
-        and any(is_beneath(path, clean_path(_encoded(root))) for root in rule.roots)
-    )
+def _is_for(rule: RepairRule, patient: Patient) -> bool:
+    """Of whose engine root is not, only by the engine's name: its user names its containers."""
+    engine, container = patient.name
+    whose = rule.engine == engine if rule.engine else patient.by_root
+    return whose and fnmatchcase(container, rule.container)
+
+
+def _allows(rule: RepairRule, remedy: str, path: bytes) -> bool:
+    beneath = (is_beneath(path, clean_path(_encoded(root))) for root in rule.roots)
+    return remedy == rule.remedy and any(beneath)
 
 
 def _encoded(path: str) -> bytes:

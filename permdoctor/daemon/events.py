@@ -59,10 +59,13 @@ class Found(Struct, frozen=True, kw_only=True):
 
 
 class Connected(Struct, frozen=True, kw_only=True):
-    """An engine answers (again), and this is everything that runs on it now, or should."""
+    """An engine answers (again), and this is everything that runs on it now, or should.
+    ``by_root``: root runs it, as the kernel says.
+    """
 
     engine: str
     containers: tuple[Seen, ...]
+    by_root: bool = False
 
 
 class Disconnected(Struct, frozen=True, kw_only=True):
@@ -258,12 +261,14 @@ class RepairRule(Struct, frozen=True, kw_only=True):
     remedy: str
     roots: tuple[str, ...]
     max_entries: int
+    engine: str = ""
     window: tuple[int, int] | None = None
 
 
 class Rules(Struct, frozen=True, kw_only=True):
     """``settle`` seconds after a start everything is judged a second time; ``damp`` seconds must
     pass without a finding before it is resolved if it flaps; ``min_severity`` is what is told.
+    ``policy`` is another text whenever something of ``[repair]`` is.
     """
 
     host: str
@@ -276,6 +281,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     repairs_per_hour: int = 6
     silences: tuple[Silence, ...] = ()
     repairs: tuple[RepairRule, ...] = ()
+    policy: str = ""
 
 
 # --- commands ---

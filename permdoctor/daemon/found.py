@@ -34,6 +34,7 @@ _WATCHED: Final = (MountKind.BIND, MountKind.VOLUME)
 _HOST: Final = "host"
 _SHOWN: Final = 3
 _PREDICTED: Final = "it starts again and again, and was judged from its configuration"
+_REFUSED: Final = "it does not run, and was judged from its configuration"
 
 
 def found_of(report: Report) -> tuple[Found, ...]:
@@ -145,9 +146,15 @@ def _found(report: Report, finding: Finding, *, repairable: bool) -> Found:
 def _detail(report: Report, finding: Finding) -> tuple[str, ...]:
     why = why_refused(finding, report)
     such = samples(finding) if finding.samples else ""
-    basis = _PREDICTED if report.basis is Basis.PREDICTED else ""
-    lines = (why, *finding.detail, such, _processes(report, finding), basis)
+    lines = (why, *finding.detail, such, _processes(report, finding), _basis(report))
     return tuple(line for line in lines if line)
+
+
+def _basis(report: Report) -> str:
+    """Of what runs nothing need be said."""
+    if report.basis is not Basis.PREDICTED:
+        return ""
+    return _REFUSED if report.container.error else _PREDICTED
 
 
 def _processes(report: Report, finding: Finding) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from permdoctor.daemon import absence, arrivals, bounds, passing
 from permdoctor.daemon.connections import Connection
 from permdoctor.daemon.desk import Desk
-from permdoctor.daemon.events import Disconnected, Seen
+from permdoctor.daemon.events import Connected, Disconnected, Seen
 from permdoctor.kernel.text import printable
 
 _GONE = "its engine is not watched any more"
@@ -16,14 +16,16 @@ def met(desk: Desk, engine: str) -> Connection | None:
     return desk.connections.met(engine, desk.now, desk.wall)
 
 
-def connected(desk: Desk, engine: str, containers: tuple[Seen, ...]) -> None:
+def connected(desk: Desk, event: Connected) -> None:
     """Events may have been lost: everybody is judged again, who is new first."""
+    engine = event.engine
     one = met(desk, engine)
     if one is None:
         desk.log("error", "too many engines", engine=printable(engine)[: desk.limits.text])
         return
+    one.by_root = event.by_root
     before = desk.roster.of(engine)
-    listed(desk, engine, containers)
+    listed(desk, engine, event.containers)
     count = str(len(desk.roster.of(engine)))
     desk.log("info", "engine connected", engine=printable(engine), containers=count)
     for record in before:

@@ -138,8 +138,8 @@ class Reconciler:
                 self._happened(event)
             case Checked():
                 self._checked(event)
-            case Connected(engine=engine, containers=containers):
-                presence.connected(desk, engine, containers)
+            case Connected():
+                presence.connected(desk, event)
             case Swept(engine=engine, containers=containers, number=number):
                 presence.listed(desk, engine, containers, number)
             case Lost(engine=engine):

@@ -57,17 +57,11 @@ def _repaired(repair: Repair, config: Config, done: Repaired) -> Repaired:
 
 
 def _must_not_be_taken_back(repair: Repair, config: Config) -> None:
-    """Raises ``UsageError`` where the last that was done there was an undo: somebody has said no.
-    It holds until that is repaired by hand, or the journal is gone.
+    """Raises ``UsageError`` where the last that was done there was an undo: somebody has said no,
+    to another remedy, too.  It holds until that is repaired by hand, or the journal is gone.
     """
     records = Store(config.repair.state).records()
-    same = [
-        r
-        for r in records
-        if r.about.kind == "repair"
-        and repair.root in r.about.roots
-        and repair.remedy in r.about.remedies
-    ]
+    same = [r for r in records if r.about.kind == "repair" and repair.root in r.about.roots]
     if same and any(r.about.of == same[-1].id for r in records):
         raise UsageError(f"it was taken back by hand (permdoctor history {same[-1].id})")
 
@@ -94,7 +88,7 @@ def _must_be_allowed(repair: Repair, config: Config, prepared: Prepared) -> None
     if target is None:
         raise UsageError("nobody is repaired for")
     machine = Machine(homes=home_directories())
-    container = target.user.container.name
+    container = target.user.container
     for tree in prepared.proposal.summary.trees:
         question = Question(path=tree.path, remedies=(repair.remedy,))
         count = prepared.proposal.summary.count

@@ -263,8 +263,10 @@ class Repairs:
     # -- what ends it ------------------------------------------------------------------------
 
     def reloaded(self, rules: Rules) -> None:
-        """Everything may be tried again; the hour's cap goes on."""
-        self._rules = rules
+        """Under another policy everything may be tried again; the hour's cap goes on."""
+        before, self._rules = self._rules, rules
+        if (rules.repairs, rules.policy) == (before.repairs, before.policy):
+            return
         self._failed.clear()
         self._fights.clear()
         self._relapses.clear()

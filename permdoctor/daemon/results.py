@@ -150,7 +150,7 @@ def treat(desk: Desk) -> None:
             continue
         if not desk.connections.connected(ref.engine):
             continue
-        choice = desk.repairs.choose(_patient(record), desk.now, desk.wall)
+        choice = desk.repairs.choose(_patient(desk, record), desk.now, desk.wall)
         if choice.later is not None:
             desk.checks.want(ref, choice.later, "repair")
         _say_why_not(desk, record)
@@ -168,7 +168,7 @@ def hindered(desk: Desk, record: Record) -> dict[tuple[str, str, str], str]:
     """Why what could be repaired is not, by finding."""
     if not desk.repairs.wanted or not desk.roster.owns(record):
         return {}
-    patient = _patient(record)
+    patient = _patient(desk, record)
     made = {_which(f): desk.repairs.why_not(patient, f, desk.now, desk.wall) for f in patient.found}
     unseen = (f.found for f in record.findings if not f.ignored and f.found.fixable)
     made |= {_which(f): _UNSEEN for f in unseen if _which(f) in record.unseen}
@@ -276,8 +276,11 @@ def _count_looks(desk: Desk, record: Record, ticket: Ticket, *, news: bool) -> N
         neighbours.visited(desk, record)
 
 
-def _patient(record: Record) -> Patient:
+def _patient(desk: Desk, record: Record) -> Patient:
+    engine = desk.connections.get(record.ref.engine)
     return Patient(
+        by_root=engine is not None and engine.by_root,
+        refused=record.refused,
         name=record.key,
         ref=record.ref,
         run=record.run,

@@ -22,8 +22,8 @@ class Record(Struct, kw_only=True):
     ``looked`` when it was last judged because of an event (monotonic).  ``since`` is by finding.
     ``stirs``, ``drifts`` and ``rounds`` count judgements in a row, after an event of the engine,
     after a change of a file and between the runs of a crash loop, that found nothing new.
-    ``ended``: it is between two such runs, or could not be started.  ``lived`` is what was found
-    when it last did run.
+    ``ended``: it is between two such runs, or was ``refused``: the engine could not start it.
+    ``lived`` is what was found when it last did run.
     ``hindered`` is why findings are not repaired, as it was last logged.
     ``unseen`` findings are older than the last judgement, which could not see them.
     ``visits`` counts judgements in a row because of somebody else (``neighbours.py``), the last of
@@ -38,6 +38,7 @@ class Record(Struct, kw_only=True):
     started: str = ""
     labels: Labels = ()
     ended: bool = False
+    refused: bool = False
     found: tuple[Found, ...] = ()
     unknown: tuple[Unknown, ...] = ()
     hindered: dict[tuple[str, str, str], str] = field(default_factory=dict)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 
+import msgspec
+
 from permdoctor.config import Config
 from permdoctor.daemon.events import RepairRule, Rules, Silence
 from permdoctor.diagnosis.report import Severity
@@ -40,6 +42,7 @@ def rules_of(config: Config) -> Rules:
         repairs=tuple(
             RepairRule(
                 container=u.container,
+                engine=u.engine,
                 remedy=u.remedy,
                 roots=u.roots,
                 max_entries=u.max_entries,
@@ -47,6 +50,7 @@ def rules_of(config: Config) -> Rules:
             )
             for u in repair.unasked
         ),
+        policy=msgspec.json.encode(repair).decode(),
     )
 
 

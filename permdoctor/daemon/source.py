@@ -171,7 +171,8 @@ class Source:
         refused = (self._seen(s, refused=True) for s in engine.refused())
         seen = (*(self._seen(s) for s in engine.list()), *refused)
         self._running.update(s.ref.id for s in seen if s.running)
-        self._say(Connected(engine=self.engine, containers=seen))
+        by_root = engine.info.by_root
+        self._say(Connected(engine=self.engine, containers=seen, by_root=by_root))
         self._up.set()
         return asked
 

@@ -35,8 +35,8 @@ from permdoctor.engines import (
 from permdoctor.engines.archive import ImageInode, read_member
 from permdoctor.engines.endpoints import Endpoint
 from permdoctor.engines.listing import (
+    MAYBE_REFUSED,
     MOST_REFUSED,
-    NEVER_STARTED,
     is_refused,
     summary,
     touches,
@@ -106,7 +106,7 @@ class DockerEngine:
             self.endpoint.url,
             rootless_uid=peer.uid if peer else None,
         )
-        return replace(info, pid=peer.pid if peer else None)
+        return replace(info, pid=peer.pid, uid=peer.uid) if peer else info
 
     @property
     def peer(self) -> Peer | None:
@@ -156,13 +156,16 @@ class DockerEngine:
         return tuple(sorted(summaries, key=lambda s: s.name))
 
     def refused(self) -> tuple[Summary, ...]:
-        """Those that were made, and that the engine could not start: lately, or it should go on
-        trying (``listing.is_refused``).  Podman does not tell.
+        """Those that the engine could not start: lately, or that should always run
+        (``listing.is_refused``).  Podman does not tell.
         """
-        rows = self._json(f"/containers/json?all=1&filters={quoted(NEVER_STARTED)}")
-        made = [r for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
-        asked = ((row, self._looked_at(row)) for row in made[:MOST_REFUSED])
-        return tuple(summary(row) for row, obj in asked if is_refused(obj, row, time.time()))
+        found = []
+        for which in MAYBE_REFUSED:
+            rows = self._json(f"/containers/json?all=1&filters={quoted(which)}")
+            made = [r for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
+            asked = ((row, self._looked_at(row)) for row in made[:MOST_REFUSED])
+            found += [summary(row) for row, obj in asked if is_refused(obj, row, time.time())]
+        return tuple(found)
 
     def started(self, container_id: str) -> str:
         """When its present run began, in the engine's words; empty where it does not run."""

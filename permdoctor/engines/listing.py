@@ -16,11 +16,16 @@ from permdoctor.container.inspect import (
 from permdoctor.engines import Summary
 from permdoctor.kernel.mountinfo import is_beneath
 
-NEVER_STARTED: Final = b'{"status":["created"]}'
-"""A filter of ``/containers/json``."""
+MAYBE_REFUSED: Final = (
+    b'{"status":["created"]}',
+    b'{"status":["exited"],"exited":["126","127","128"]}',
+)
+"""Filters of ``/containers/json``: what has never run, and what has; the codes are Docker's own for
+a start that failed (moby: daemon/start.go, daemon/errors.go), and those of a shell.
+"""
 
 MOST_REFUSED: Final = 64
-"""The newest of those are asked about."""
+"""The newest of either are asked about."""
 
 LATELY: Final = 86_400
 """Seconds: an attempt of yesterday that nobody has tidied up is no news."""
@@ -44,7 +49,7 @@ def summary(obj: dict[str, Any]) -> Summary:
 
 
 def is_refused(obj: Any, row: dict[str, Any], now: float) -> bool:
-    """Whether a container that has never run has an error of its start: one that is to run always,
+    """Whether a container that does not run has an error of its start: one that is to run always,
     or that was made (``row``) within ``LATELY`` of ``now``, in seconds since the epoch.
     """
     state = obj.get("State") if isinstance(obj, dict) else None

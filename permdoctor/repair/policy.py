@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from permdoctor.config import Repair
-from permdoctor.container.container import is_engine_socket
+from permdoctor.container.container import Container, State, is_engine_socket
 from permdoctor.container.needs import clean_path
 from permdoctor.diagnosis import system
 from permdoctor.diagnosis.shell import path_argument
@@ -97,17 +97,25 @@ def judge_live(rules: Repair, sysctls: Sysctls) -> Refusal | None:
 
 
 def judge_unasked(
-    rules: Repair, machine: Machine, question: Question, container: str, entries: int
+    rules: Repair, machine: Machine, question: Question, container: Container, entries: int
 ) -> Refusal | None:
     """As :func:`judge`, where nobody is there to be asked or to allow more: one table of
-    ``repair.unasked`` must allow all of it.
+    ``repair.unasked`` must allow all of it, for a container that did run.
     """
     refused = judge(rules, machine, replace(question, named=False, allow=()))
     if refused is not None:
         return refused
+    if container.state is State.CREATED or (container.error and not container.running):
+        return Refusal(
+            kind=Kind.NOT_ALLOWED,
+            message=f"{printable(container.name)} was not started",
+            hint="a person can repair it: permdoctor fix",
+        )
+    engine = container.engine
     for table in rules.unasked:
         if (
-            fnmatch.fnmatchcase(container, table.container)
+            (table.engine == engine.endpoint if table.engine else engine.by_root)
+            and fnmatch.fnmatchcase(container.name, table.container)
             and set(question.remedies) == {table.remedy}
             and any(is_beneath(question.path, r) for r in _paths(table.roots))
             and entries <= table.max_entries

@@ -78,7 +78,7 @@ MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
 }
 
 NEAR = {
-    "no second look": 1787,
+    "no second look": 1269,
     "what is not watched is not judged": 106,
 }
 """The first history that notices it, where it takes a while to come there."""

@@ -69,7 +69,7 @@ def change(id_: str, *args: str, **more: Any) -> Happened:
 
 
 def connected(*ids: str | Seen, engine: str = ENGINE) -> Connected:
-    return Connected(engine=engine, containers=_list(ids, engine))
+    return Connected(engine=engine, containers=_list(ids, engine), by_root=True)
 
 
 def swept(*ids: str | Seen, engine: str = ENGINE) -> Swept:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from permdoctor.daemon.events import Action, Happened, Seen
+from permdoctor.daemon.events import Action, Happened, RepairRule, Seen
 
-from .story import Result, Row, Story, connected, ref, seen, start, stop, swept
+from .story import Result, Row, Story, connected, found, ref, seen, start, stop, swept
 
 UP: Row = (0, connected())
 
@@ -88,6 +88,19 @@ def test_who_was_refused_before_the_service_was_started() -> None:
     story = Story()
     assert story.play((0, connected("b", refused()))) == ["0 check b started", "0 check a started"]
     assert (story.stopped[ref("a")], story.stopped[ref("b")]) == (True, False)
+
+
+def test_nobody_repairs_for_what_never_ran() -> None:
+    """Else whoever may make containers that cannot start has what he likes changed."""
+    rule = RepairRule(container="*", remedy="acl-user", roots=("/srv",), max_entries=10)
+    story = Story(repairs=(rule,))
+    bad = found("PD101", fixable=("acl-user",), host_path="/srv/data")
+    story.play((0, connected(refused())), (1, Result("a", bad, predicted=True)))
+    assert story.repair is None
+    (state,) = story.reconciler.state().containers
+    assert [f.repair for f in state.findings] == ["not done: it was never started"]
+    story.play((6, Result("a", bad, predicted=True)), (10, start("a")), (11, Result("a", bad)))
+    assert story.repair is not None
 
 
 def test_one_that_was_known_to_run() -> None:

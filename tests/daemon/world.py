@@ -573,7 +573,7 @@ class History:
 
     def connect(self, engine: str) -> None:
         self.truth.connected[engine] = True
-        self.give(Connected(engine=engine, containers=self.truth.all_of(engine)))
+        self.give(Connected(engine=engine, containers=self.truth.all_of(engine), by_root=True))
 
     def set_clock(self) -> None:
         if self.random.random() < 0.2:

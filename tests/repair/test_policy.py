@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from permdoctor.config import Repair, Unasked
+from permdoctor.container.container import Container, EngineInfo, State
 from permdoctor.kernel.sysctls import Sysctls
 from permdoctor.repair.policy import (
     Kind,
@@ -155,6 +157,13 @@ def test_live(allowed: bool, protected: int, answer: Kind | None) -> None:
     assert (None if refused is None else refused.kind) is answer
 
 
+BY_ROOT = EngineInfo(endpoint="unix:///var/run/docker.sock", uid=0)
+
+
+def named(name: str, engine: EngineInfo = BY_ROOT) -> Container:
+    return Container(id="1", name=name, engine=engine, state=State.RUNNING, pid=1)
+
+
 TABLE = Unasked(container="train*", remedy="acl-user", roots=("/srv/models/a",), max_entries=10)
 
 
@@ -183,10 +192,52 @@ def test_unasked(
 ) -> None:
     policy = Repair(roots=("/srv/models",), unasked=rules)
     question = Question(path=path, remedies=remedies, named=True, allow=(b"/",))
-    assert (judge_unasked(policy, MACHINE, question, container, entries) is None) is allowed
+    box = named(container)
+    assert (judge_unasked(policy, MACHINE, question, box, entries) is None) is allowed
+
+
+ALICE = EngineInfo(endpoint="unix:///run/user/1000/docker.sock", uid=1000)
+
+
+@pytest.mark.parametrize(
+    ("engine", "table", "allowed"),
+    [
+        pytest.param(BY_ROOT, "", True, id="root's"),
+        pytest.param(ALICE, "", False, id="a user's"),
+        pytest.param(replace(ALICE, uid=0, rootless=True), "", False, id="it says so itself"),
+        pytest.param(replace(BY_ROOT, uid=None), "", False, id="over TCP"),
+        pytest.param(ALICE, ALICE.endpoint, True, id="a user's, by name"),
+        pytest.param(BY_ROOT, ALICE.endpoint, False, id="root's, and another is named"),
+    ],
+)
+def test_unasked_is_for_names_that_root_gave(engine: EngineInfo, table: str, allowed: bool) -> None:
+    """Whoever runs an engine calls his containers as he likes."""
+    policy = Repair(roots=("/srv/models",), unasked=(replace(TABLE, engine=table),))
+    question = Question(path=b"/srv/models/a", remedies=("acl-user",))
+    refused = judge_unasked(policy, MACHINE, question, named("trainer", engine), 1)
+    assert (refused is None) is allowed
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "allowed"),
+    [
+        (State.RUNNING, "", True),
+        (State.RESTARTING, "", True),
+        (State.EXITED, "", True),
+        (State.CREATED, "", False),
+        (State.CREATED, "no such program", False),
+        (State.EXITED, "no such program", False),
+    ],
+)
+def test_unasked_is_for_what_did_run(state: State, error: str, allowed: bool) -> None:
+    """Else a start that must fail would do."""
+    policy = Repair(roots=("/srv/models",), unasked=(TABLE,))
+    question = Question(path=b"/srv/models/a", remedies=("acl-user",))
+    box = replace(named("trainer"), state=state, error=error)
+    assert (judge_unasked(policy, MACHINE, question, box, 1) is None) is allowed
 
 
 def test_unasked_is_within_what_is_allowed_at_all() -> None:
     """A table alone allows nothing, and no option counts: nobody gave one."""
     question = Question(path=b"/srv/models/a", remedies=("acl-user",), named=True, allow=(b"/",))
-    assert judge_unasked(Repair(unasked=(TABLE,)), MACHINE, question, "trainer", 1)
+    assert judge_unasked(Repair(unasked=(TABLE,)), MACHINE, question, named("trainer"), 1)

@@ -78,7 +78,7 @@ def _read(file: str, what: str) -> str:
     try:
         fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as e:
-        raise UsageError(f"{what}: cannot read {shown}: {e.strerror}") from None
+        raise UsageError(f"{what}: cannot read {shown}: {e.strerror}") from e
     try:
         _trust(os.fstat(fd), shown, what)
         data = os.read(fd, MAX_BYTES + 1)

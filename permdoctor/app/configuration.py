@@ -60,7 +60,8 @@ def refused(config: Config, environ: Mapping[str, str]) -> Iterator[UsageError]:
         try:
             sinks_of((sink,), environ)
         except UsageError as e:
-            yield e
+            if not isinstance(e.__cause__, PermissionError) or os.geteuid() == 0:
+                yield e
 
 
 def init(file: str) -> None:
@@ -95,6 +96,11 @@ def _engines(config: Config) -> Iterator[str]:
             yield f"engines.hosts: {shown[0]} is {shown[1]} once more: the engine is asked once"
 
 
+def _urls(config: Config) -> Iterator[str]:
+    with contextlib.suppress(UsageError):
+        yield from (e.url for e in find_endpoints(config.engines.hosts, {}))
+
+
 def _roots(config: Config) -> Iterator[str]:
     for root in config.repair.roots:
         shown = printable(root)
@@ -109,7 +115,11 @@ def _roots(config: Config) -> Iterator[str]:
 
 def _unasked(config: Config) -> Iterator[str]:
     allowed = [clean_path(os.fsencode(r)) for r in config.repair.roots]
+    engines = tuple(_urls(config)) if config.engines.hosts else ()
     for number, rule in enumerate(config.repair.unasked, 1):
+        if rule.engine and engines and rule.engine not in engines:
+            engine, known = printable(rule.engine), ", ".join(map(printable, engines))
+            yield f"repair.unasked[{number}]: no engine is called {engine}; there are: {known}"
         for root in rule.roots:
             if not any(is_beneath(clean_path(os.fsencode(root)), a) for a in allowed):
                 yield f"repair.unasked[{number}]: repair.roots does not allow {printable(root)}"
@@ -122,8 +132,14 @@ def _secrets(config: Config) -> Iterator[str]:
     for sink in config.alerts.sinks:
         for key in SECRETS:
             file = getattr(sink, key, "")
+            where = f"alerts: {key} of {sink.name}: {printable(file)}"
+            if (
+                os.geteuid()
+                and os.path.exists(file)
+                and not os.access(file, os.R_OK, effective_ids=True)
+            ):
+                yield f"{where}: only root can say whether it holds a secret"
             if file.startswith(tuple(f"{h}/" for h in HIDDEN)):
-                where = f"alerts: {key} of {sink.name}: {printable(file)}"
                 yield f"{where}: the service as a unit of systemd does not see it"
 
 

@@ -23,15 +23,17 @@ def happened(desk: Desk, event: Happened, one: Connection) -> None:
     record = desk.roster.get(seen.ref)
     if record is not None:
         record.heard = desk.count
-    desk.unstarted.discard(seen.ref)
     match event.action:
         case Action.CREATE:
-            _created(desk, record, seen.ref)
+            if record is None:
+                desk.unstarted.made(seen.ref, desk.now)
         case Action.START:
+            desk.unstarted.discard(seen.ref)
             _started(desk, record, seen, one)
         case Action.CHANGE:
             _changed(desk, record, seen, one)
         case Action.STOP | Action.GONE:
+            desk.unstarted.discard(seen.ref)
             _stopped(desk, record, seen, one, gone=event.action is Action.GONE)
         case _:
             assert_never(event.action)
@@ -65,6 +67,7 @@ def listed(desk: Desk, one: Connection, containers: tuple[Seen, ...], asked: int
 
 def appear(desk: Desk, seen: Seen, one: Connection) -> None:
     """One more that runs, or should."""
+    desk.unstarted.discard(seen.ref)
     if not bounds.fits(seen.ref, desk.limits) or len(desk.roster) >= desk.limits.containers:
         one.left_out += 1
         desk.limit("too many containers: some are not looked after", reached=True)
@@ -119,12 +122,6 @@ def missing(desk: Desk, engine: str) -> None:
     for name in sorted(n for n in names if n[0] == engine and n not in desk.gone):
         if desk.roster.owner(name) is None and not absence.is_engine(name):
             desk.gone.set(name, desk.now + desk.grace)
-
-
-def _created(desk: Desk, record: Record | None, ref: ContainerRef) -> None:
-    """Its start follows at once, or is refused without a word: then a list shows it."""
-    if record is None and len(desk.unstarted) < desk.limits.containers:
-        desk.unstarted.set(ref, desk.now + RELIST)
 
 
 def _started(desk: Desk, record: Record | None, seen: Seen, one: Connection) -> None:

@@ -20,6 +20,7 @@ from permdoctor.daemon.roots import Roots
 from permdoctor.daemon.roster import Record, Roster
 from permdoctor.daemon.timers import Timers
 from permdoctor.daemon.touched import Touched
+from permdoctor.daemon.unstarted import Unstarted
 from permdoctor.diagnosis.report import Severity
 from permdoctor.kernel.text import printable
 
@@ -29,7 +30,6 @@ _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: 
 class Desk:
     """``gone`` are names that nobody has any more but problems, and when that is long enough;
     ``starts`` are names that were started a moment ago, and when the next start is judged;
-    ``unstarted`` are containers that were made a moment ago, and when they should have started;
     ``away`` are containers between two runs of a crash loop, and when that was too long;
     ``absent`` are engines that are away, and when that is long enough to be told;
     ``patients`` wait for a repair.  ``touched`` are paths in which somebody may have written.
@@ -54,7 +54,7 @@ class Desk:
         self.gone: Timers[Name] = Timers()
         self.starts: Timers[Name] = Timers()
         self.loops = Loops(limits.containers)
-        self.unstarted: Timers[ContainerRef] = Timers()
+        self.unstarted = Unstarted(limits.containers)
         self.away: Timers[ContainerRef] = Timers()
         self.absent: Timers[str] = Timers()
         self.patients: dict[ContainerRef, None] = {}

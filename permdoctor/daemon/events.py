@@ -161,11 +161,12 @@ class Unknown(Struct, frozen=True, kw_only=True):
 
 
 class Checked(Struct, frozen=True, kw_only=True):
-    """A check came back.  ``failed`` says why there is no result (empty: there is one), ``gone``
-    that the container does not run any more.  ``roots`` are the host paths of its mounts, and
-    ``writes`` those of directories in which it may write, both known of one that is ``gone``, too.
-    ``number`` is the command's; ``started`` is the run that was judged, as in ``Seen``.
-    ``predicted``: nothing ran, and this is what its configuration says.
+    """A check came back.  ``failed`` says why there is no result (empty: there is one; ``away``:
+    the engine did not answer, which is told of the engine), ``gone`` that the container does not
+    run any more.  ``roots`` are the host paths of its mounts, and ``writes`` those of directories
+    in which it may write, both known of one that is ``gone``, too.  ``number`` is the command's;
+    ``started`` is the run that was judged, as in ``Seen``.  ``predicted``: nothing ran, and this is
+    what its configuration says.
     """
 
     number: int
@@ -176,6 +177,7 @@ class Checked(Struct, frozen=True, kw_only=True):
     roots: tuple[bytes, ...] = ()
     writes: tuple[bytes, ...] = ()
     failed: str = ""
+    away: bool = False
     gone: bool = False
     predicted: bool = False
     seconds: float = 0.0

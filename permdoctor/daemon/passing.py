@@ -33,7 +33,7 @@ def pass_away(desk: Desk) -> None:
     while desk.starts.pop(desk.now) is not None:
         pass
     desk.loops.advance(desk.now)
-    while (made := desk.unstarted.pop(desk.now)) is not None:
+    while (made := desk.unstarted.pop(desk.now, desk.rules.sweep)) is not None:
         one = desk.connections.get(made.engine)
         if one is not None:
             desk.connections.again(one, desk.now)

@@ -190,7 +190,7 @@ class Reconciler:
         elif not event.failed:
             results.accepted(desk, record, ticket, event)
         elif desk.connections.connected(record.ref.engine):
-            results.failed(desk, record, event.failed)
+            results.failed(desk, record, event.failed, away=event.away)
         else:
             desk.checks.want(record.ref, desk.now, ticket.why, fresh=not record.judged)
 

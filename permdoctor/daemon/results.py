@@ -94,13 +94,14 @@ def _only_lived(record: Record, found: tuple[Found, ...]) -> Iterator[Found]:
     return (f for f in record.lived if _which(f) not in known)
 
 
-def failed(desk: Desk, record: Record, why: str) -> None:
+def failed(desk: Desk, record: Record, why: str, *, away: bool = False) -> None:
     """No judgement: what was found stays, and it is tried again, later each time."""
     record.failures += 1
     record.failed = printable(why)[: desk.limits.text]
     delay = _backoff(desk, record.failures)
     desk.checks.put_off(record.ref, desk.now + delay, "retry")
-    desk.log_of("warning", "check failed", record, why=record.failed, again=f"{delay:.0f}s")
+    level = "debug" if away else "warning"
+    desk.log_of(level, "check failed", record, why=record.failed, again=f"{delay:.0f}s")
 
 
 def repaired(desk: Desk, event: Repaired) -> None:

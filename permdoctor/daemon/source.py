@@ -81,6 +81,7 @@ class Source:
         self._stream: EventStream | None = None
         self._up = threading.Event()
         self._running: set[str] = set()
+        self._refused: frozenset[str] = frozenset()
         self._threads = [
             threading.Thread(target=self._read_on, name="permdoctor-events", daemon=True),
             threading.Thread(target=self._keep_on, name="permdoctor-keeper", daemon=True),
@@ -168,8 +169,7 @@ class Source:
     def _connect(self, engine: DockerEngine) -> int:
         """List, and say so; when, in nanoseconds since the epoch."""
         asked = time.time_ns()
-        refused = (self._seen(s, refused=True) for s in engine.refused())
-        seen = (*(self._seen(s) for s in engine.list()), *refused)
+        seen = (*(self._seen(s) for s in engine.list()), *self._not_started(engine))
         self._running.update(s.ref.id for s in seen if s.running)
         by_root = engine.info.by_root
         self._say(Connected(engine=self.engine, containers=seen, by_root=by_root))
@@ -264,9 +264,14 @@ class Source:
             if self._stop.is_set():
                 raise StreamEnded("stopped")  # half a list would be a lie
             found.append(self._seen(summary, engine.started))
-        found += [self._seen(s, refused=True) for s in engine.refused()]
+        found += self._not_started(engine)
         self._running.update(s.ref.id for s in found if s.running)
         return Swept(engine=self.engine, containers=tuple(found), number=number)
+
+    def _not_started(self, engine: DockerEngine) -> tuple[Seen, ...]:
+        found = tuple(self._seen(s, refused=True) for s in engine.refused(self._refused))
+        self._refused = frozenset(s.ref.id for s in found)
+        return found
 
     def _seen(
         self,

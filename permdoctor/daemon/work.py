@@ -36,6 +36,7 @@ from permdoctor.diagnosis.report import Report
 from permdoctor.engines import ContainerGoneError
 from permdoctor.engines.docker import DockerEngine
 from permdoctor.engines.endpoints import Endpoint
+from permdoctor.engines.transport import AnsweredError, EngineError
 from permdoctor.errors import PermdoctorError
 from permdoctor.host import syscalls
 from permdoctor.host.process import ProcessGone
@@ -113,7 +114,7 @@ class _Bench:
     def _check(self, check: Check, job: Job) -> tuple[Checked, bool]:
         assert self._collector is not None
         begun = time.monotonic()
-        started, failed, gone, clean, predicted = "", "", False, True, False
+        started, failed, away, gone, clean, predicted = "", "", False, False, True, False
         found: tuple[Found, ...] = ()
         unknown: tuple[Unknown, ...] = ()
         roots: tuple[bytes, ...] = ()
@@ -137,6 +138,7 @@ class _Bench:
             writes = () if container is None else self._wrote(container)
         except PermdoctorError as e:
             failed, clean = e.message, False
+            away = isinstance(e, EngineError) and not isinstance(e, AnsweredError)
         except Exception as e:  # noqa: BLE001 - a fault of ours is no reason to stop
             failed, clean = f"internal error: {type(e).__name__}: {printable(str(e))}", False
         checked = Checked(
@@ -148,6 +150,7 @@ class _Bench:
             roots=roots,
             writes=writes,
             failed=failed,
+            away=away,
             gone=gone,
             predicted=predicted,
             seconds=time.monotonic() - begun,

@@ -155,16 +155,17 @@ class DockerEngine:
         summaries = (summary(c) for c in rows if isinstance(c, dict))
         return tuple(sorted(summaries, key=lambda s: s.name))
 
-    def refused(self) -> tuple[Summary, ...]:
-        """Those that the engine could not start: lately, or that should always run
-        (``listing.is_refused``).  Podman does not tell.
+    def refused(self, known: Collection[str] = ()) -> tuple[Summary, ...]:
+        """Those that the engine could not start when it was to do so last.  Of very many, ``known``
+        ids and the newest are asked about.  Podman does not tell.
         """
         found = []
         for which in MAYBE_REFUSED:
             rows = self._json(f"/containers/json?all=1&filters={quoted(which)}")
             made = [r for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
+            made.sort(key=lambda row: text_of(row.get("Id")) not in known)
             asked = ((row, self._looked_at(row)) for row in made[:MOST_REFUSED])
-            found += [summary(row) for row, obj in asked if is_refused(obj, row, time.time())]
+            found += [summary(row) for row, obj in asked if is_refused(obj)]
         return tuple(found)
 
     def started(self, container_id: str) -> str:

@@ -8,7 +8,6 @@ from typing import Any, Final
 from permdoctor.container.container import RequestedMount
 from permdoctor.container.inspect import (
     label_pairs,
-    number_of,
     requested_mounts,
     state_word,
     text_of,
@@ -24,11 +23,8 @@ MAYBE_REFUSED: Final = (
 a start that failed (moby: daemon/start.go, daemon/errors.go), and those of a shell.
 """
 
-MOST_REFUSED: Final = 64
-"""The newest of either are asked about."""
-
-LATELY: Final = 86_400
-"""Seconds: an attempt of yesterday that nobody has tidied up is no news."""
+MOST_REFUSED: Final = 256
+"""Of either so many are asked about, the newest first, as the engine lists them."""
 
 
 def summary(obj: dict[str, Any]) -> Summary:
@@ -48,20 +44,12 @@ def summary(obj: dict[str, Any]) -> Summary:
     )
 
 
-def is_refused(obj: Any, row: dict[str, Any], now: float) -> bool:
-    """Whether a container that does not run has an error of its start: one that is to run always,
-    or that was made (``row``) within ``LATELY`` of ``now``, in seconds since the epoch.
-    """
+def is_refused(obj: Any) -> bool:
+    """Whether a container does not run, and has the error of a start in its State."""
     state = obj.get("State") if isinstance(obj, dict) else None
-    if not isinstance(state, dict) or not text_of(state.get("Error")):
+    if not isinstance(state, dict):
         return False
-    if state.get("Running") is True:
-        return False
-    host = obj.get("HostConfig")
-    policy = host.get("RestartPolicy") if isinstance(host, dict) else None
-    always = text_of(policy.get("Name")) if isinstance(policy, dict) else ""
-    made = number_of(row.get("Created")) or 0
-    return always not in ("", "no") or now - made < LATELY
+    return bool(text_of(state.get("Error"))) and state.get("Running") is not True
 
 
 def touches(mount: RequestedMount, sources: Collection[bytes]) -> bool:

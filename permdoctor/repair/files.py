@@ -38,10 +38,13 @@ def writing(directory: str) -> Iterator[None]:
 def must_be_ours(directory: str) -> None:
     status = os.stat(directory)
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        ours = f"chown {os.geteuid()} and chmod go-w it, or set repair.state"
         raise CannotRepairError(
             f"{printable(directory)} is not ours alone (uid {status.st_uid}, mode "
             f"{status.st_mode & 0o7777:04o})",
-            hint=f"chown {os.geteuid()} and chmod go-w it, or set repair.state",
+            hint="run it as root, or set repair.state to a directory of yours"
+            if os.geteuid() and not status.st_uid
+            else ours,
         )
 
 

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from permdoctor.app.configuration import concerns, refused
 from permdoctor.config import (
     Alertmanager,
     Alerts,
@@ -786,8 +787,11 @@ def test_check_says_what_will_not_work(directory: Path) -> None:
         remedies = ["acl-user"]
         [[repair.unasked]]
         container = "*"
+        engine = "unix:///b"
         remedy = "chown-directory"
         roots = ["/srv"]
+        [engines]
+        hosts = ["unix:///a"]
         [[ignore]]
         reason = "old"
         code = "PD101"
@@ -820,6 +824,7 @@ def test_check_says_what_will_not_work(directory: Path) -> None:
         f"repair.roots: {directory}/link allows nothing: its real path is {directory}/conf.d",
         f"repair.roots: {directory}/none is no directory",
         "repair.roots: /srv/../etc/ssl allows nothing: it is the host's own",
+        "repair.unasked[1]: no engine is called unix:///b; there are: unix:///a",
         "repair.unasked[1]: repair.roots does not allow /srv",
         "repair.unasked[1]: chown-directory is not among repair.remedies",
         f"alerts: secret_file of webhook: {directory}/key: {unseen}",
@@ -888,6 +893,25 @@ def test_init_never_writes_over_a_file(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "is there already" in done.stderr
     assert file.read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+def test_who_cannot_read_a_secret_is_told_so_and_no_more(tmp_path: Path) -> None:
+    """A right configuration is right for whoever asks."""
+    (tmp_path / "key").write_text("s3cr3t")
+    (tmp_path / "key").chmod(0o600)
+    hook = Webhook(url="http://127.0.0.1", secret_file=f"{tmp_path}/key")
+    config = Config(alerts=Alerts(webhook=(hook,)))
+    for parent in (tmp_path, *tmp_path.parents[:3]):
+        parent.chmod(parent.stat().st_mode | 0o111)
+    assert not list(refused(config, {}))
+    os.seteuid(65534)
+    try:
+        mistakes, warnings = list(refused(config, {})), list(concerns(config))
+    finally:
+        os.seteuid(0)
+    assert not mistakes
+    assert warnings[0].endswith("/key: only root can say whether it holds a secret")
 
 
 WINDING = r'''a = """

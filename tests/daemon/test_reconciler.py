@@ -256,6 +256,15 @@ def test_a_check_that_fails_is_tried_again_later_and_later() -> None:
     assert len([line for line in story.logs if line.event == "check failed"]) == 11
 
 
+def test_an_engine_that_goes_is_said_once() -> None:
+    """And not by each of its containers, that is just being checked."""
+    story = Story()
+    story.play((0, connected("a", "b")))
+    story.play(*((1, Result(i, failed="no such socket", away=True)) for i in "ab"))
+    story.play((2, disconnected()))
+    assert [x.event for x in story.logs if x.level == "warning"] == ["engine disconnected"]
+
+
 def test_a_check_that_hangs_is_given_up() -> None:
     story = Story(Limits(checks=2, check_deadline=10.0), sweep=1e6)
     rows: list[Row] = [(0, connected("h1", "h2", "h3", "ok"))]

@@ -55,10 +55,21 @@ def test_what_is_not_started_is_looked_for() -> None:
     assert story.stopped[ref("a")], "by its configuration"
 
 
+def test_what_is_started_later_is_looked_for_later() -> None:
+    """As compose does with what depends on others; in the end the sweeps see it."""
+    story = Story(sweep=100.0)
+    story.play(UP, (1, created()))
+    seen_at = []
+    while story.now < 500:
+        seen_at += [round(story.now) for line in story.next() if "list" in line]
+        story.play((story.now, swept()))
+    assert seen_at[:6] == [6, 16, 36, 76, 156, 256]
+
+
 def test_many_are_looked_for_at_once() -> None:
     story = Story()
     story.play(UP, *((1 + n / 100, created(f"c{n}")) for n in range(100)))
-    assert story.until(200) == ["6 list"]
+    assert story.until(10) == ["6 list"]
 
 
 def test_it_stays_until_it_is_started() -> None:

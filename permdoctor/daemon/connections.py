@@ -20,13 +20,15 @@ class Connection(Struct, kw_only=True):
     ``away`` is when it was last heard of (monotonic), ``left_out`` how many of its containers are
     beyond the limit.  ``said`` are the reasons of this absence that the log has.
 
-    ``by_root``: as it was when it was connected last.  ``lost``: events were since the last list
-    was asked for; ``amends``: that list is because of events that were lost before.  ``asked_at``
-    and ``amended`` are when one was asked for and when one came (monotonic).
+    ``heard``: it answered, or somebody tried.  ``by_root``: as it was when it was connected last.
+    ``lost``: events were since the last list was asked for; ``amends``: that list is because of
+    events that were lost before.  ``asked_at`` and ``amended`` are when one was asked for and when
+    one came (monotonic).
     """
 
     engine: str
     connected: bool = False
+    heard: bool = False
     why: str = "not connected yet"
     since: float
     away: float
@@ -45,7 +47,7 @@ class Connection(Struct, kw_only=True):
 
 class Connections:
     """At most ``limit`` of them.  ``seconds`` is how long an answer may take, ``forget`` how long
-    an engine may be away.
+    one may be unheard of that only alerts speak of: nobody watches it any more.
     """
 
     def __init__(self, limit: int, seconds: float, forget: float) -> None:
@@ -73,6 +75,7 @@ class Connections:
 
     def up(self, one: Connection, now: float, wall: float, sweep: float) -> bool:
         """It has given a full list.  Whether that was asked for because events were lost."""
+        one.heard = True
         if not one.connected:
             one.connected, one.why, one.since = True, "", wall
             one.said = frozenset()
@@ -86,6 +89,7 @@ class Connections:
         """Whether the log should say so: each reason once until it is back.  It is tried again and
         again.
         """
+        one.heard = True
         news = why not in one.said and len(one.said) < _REASONS
         if news:
             one.said |= {why}
@@ -129,9 +133,9 @@ class Connections:
                 yield List(engine=one.engine, number=count)
 
     def forgotten(self, now: float) -> Iterator[Connection]:
-        """Those that have been away for too long: they are not known any more."""
+        """Those of which nothing was heard for too long: they are not known any more."""
         for one in self:
-            if not one.connected and now - one.away >= self._forget:
+            if not one.heard and now - one.away >= self._forget:
                 del self._all[one.engine]
                 yield one
 
@@ -144,8 +148,10 @@ class Connections:
         return min((t for one in self._all.values() for t in self._times(one)), default=None)
 
     def _times(self, one: Connection) -> Iterator[float]:
-        if not one.connected:
+        if not one.heard:
             yield one.away + self._forget
+        elif not one.connected:
+            return
         elif one.overdue is not None:
             yield one.overdue
         elif one.next_list is not None:

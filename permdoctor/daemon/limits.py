@@ -11,7 +11,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     A check or a repair that has not come back after its deadline (seconds) is given up; one that
     failed is tried again after ``backoff_least``, twice that, and so on up to ``backoff_most``.
-    An engine that has not answered for ``forget`` seconds is forgotten with all its containers.
+    An engine of which only alerts of before speak is forgotten with these after ``forget`` seconds.
     """
 
     checks: int = 2

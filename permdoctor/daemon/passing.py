@@ -9,7 +9,7 @@ from permdoctor.daemon.events import ContainerRef, Watch, Watched
 from permdoctor.daemon.loops import AWAY
 from permdoctor.kernel.text import printable
 
-_FORGOTTEN = "its engine has been away for too long"
+_NOT_WATCHED = "its engine is not watched any more"
 
 
 def give_up(desk: Desk) -> None:
@@ -43,18 +43,18 @@ def pass_away(desk: Desk) -> None:
         over(desk, name)
     absence.expire(desk)
     for one in desk.connections.forgotten(desk.now):
-        desk.log("warning", "engine forgotten", engine=printable(one.engine), why=one.why)
-        forget(desk, one.engine, _FORGOTTEN)
+        desk.log("warning", "engine forgotten", engine=printable(one.engine))
+        forget(desk, one.engine)
 
 
-def forget(desk: Desk, engine: str, why: str) -> None:
-    """Everything that ran on an engine that is not known any more."""
+def forget(desk: Desk, engine: str) -> None:
+    """An engine that is not watched any more: what was told of it and of what it runs ends."""
     for record in desk.roster.of(engine):
         arrivals.depart(desk, record)
     names = desk.repairs.names().union(desk.episodes.names())
-    for name in sorted(n for n in names if n[0] == engine and not absence.is_engine(n)):
+    for name in sorted(n for n in names if n[0] == engine):
         desk.gone.discard(name)
-        over(desk, name, why)
+        over(desk, name, _NOT_WATCHED)
 
 
 def _not_back(desk: Desk, ref: ContainerRef) -> None:

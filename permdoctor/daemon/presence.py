@@ -8,8 +8,6 @@ from permdoctor.daemon.desk import Desk
 from permdoctor.daemon.events import Connected, Disconnected, Seen
 from permdoctor.kernel.text import printable
 
-_GONE = "its engine is not watched any more"
-
 
 def met(desk: Desk, engine: str) -> Connection | None:
     """``None``: there are too many."""
@@ -76,8 +74,7 @@ def left(desk: Desk, engine: str) -> None:
     """It was taken out of the configuration: what was told of it ends, with the reason."""
     desk.log("info", "engine is not watched any more", engine=printable(engine))
     desk.connections.drop(engine)
-    passing.forget(desk, engine, _GONE)
-    passing.over(desk, absence.name_of(engine), _GONE)
+    passing.forget(desk, engine)
 
 
 def _doubted(desk: Desk, one: Connection) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from permdoctor.daemon.events import Changed, Disconnected, MapsChanged, Reloaded, Rules
+from permdoctor.daemon.events import Changed, Disconnected, MapsChanged, Reloaded, Restored, Rules
 from permdoctor.daemon.limits import Limits
 
 from .story import (
@@ -473,15 +473,26 @@ def test_too_many_engines() -> None:
     assert len(story.names()) == 2
 
 
-def test_an_engine_that_stays_away_is_forgotten() -> None:
+def test_an_engine_that_stays_away_is_not_forgotten() -> None:
+    """Nothing that was told of it is known to be over."""
     story = Story(Limits(forget=1000.0))
     settled(story, "a")
     story.play((10, change("a")), (12, Result("a", "PD101")), (20, disconnected()))
-    assert story.until(1000) == ["140 +PD404 "]
-    assert story.until(1100) == ["1020 -PD101 a"]
-    state = story.reconciler.state()
-    assert (state.containers, state.engines) == ((), ())
-    assert [a.problem.code for a in state.firing] == ["PD404"], "it is still away"
+    assert story.until(9000) == ["140 +PD404 "]
+    assert [e.engine for e in story.reconciler.state().engines] == [ENGINE]
+    assert story.names() == ["a"]
+
+
+def test_an_engine_that_nobody_watches_any_more_is_forgotten() -> None:
+    """Only what was told before the service was started speaks of it."""
+    before = Story()
+    settled(before, "a")
+    before.play((10, change("a")), (12, Result("a", "PD101")))
+    story = Story(Limits(forget=1000.0))
+    story.play((0, Restored(firing=before.reconciler.state().firing)))
+    assert story.until(999) == []
+    assert story.until(1100) == ["1000 -PD101 a"]
+    assert story.reconciler.state().engines == ()
 
 
 @pytest.mark.parametrize(

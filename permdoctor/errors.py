@@ -31,6 +31,10 @@ class UsageError(PermdoctorError):
     exit_status = 2
 
 
+class NotThereError(UsageError):
+    """What was asked for by its name is not there, or not any more."""
+
+
 class CannotCheckError(PermdoctorError):
     """The question was right, but the machine or the engine does not answer it."""
 

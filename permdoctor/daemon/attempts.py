@@ -15,7 +15,7 @@ NEVER: Final = float("inf")
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """A repair that was begun.  ``proof``: a check with a higher number proves it."""
+    """A repair that was begun, for ``who``.  ``proof``: a check with a higher number proves it."""
 
     number: int
     cure: Cure
@@ -25,6 +25,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     failed: str = ""
     id: str = ""
     applied: int = 0
+    who: str = ""
 
     @property
     def said(self) -> str:

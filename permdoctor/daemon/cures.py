@@ -77,9 +77,16 @@ class Cure(Struct, frozen=True, kw_only=True):
         """What of it is known when the service was started again."""
         return Cure(name=self.name, target=self.target)
 
-    def did(self, now: float) -> Did:
-        """This repair, as an event of that (monotonic) time."""
-        return Did(at=now, path=self.path, name=self.name, remedy=self.remedy, target=self.target)
+    def did(self, now: float, who: str = "") -> Did:
+        """This repair for ``who``, as an event of that (monotonic) time."""
+        return Did(
+            at=now,
+            path=self.path,
+            name=self.name,
+            remedy=self.remedy,
+            target=self.target,
+            who=who,
+        )
 
 
 def place_of(found: Found) -> bytes | None:
@@ -95,7 +102,9 @@ def bytes_of(shown: str) -> bytes | None:
     return path if clean_path(path) == path else None
 
 
-def cures(patient: Patient, rules: Iterable[RepairRule]) -> Iterator[tuple[Cure, RepairRule]]:
+def cures(
+    patient: Patient, rules: Iterable[RepairRule]
+) -> Iterator[tuple[Cure, RepairRule, Found]]:
     """Everything that a rule allows: the worst finding first, and its best remedy first."""
     if patient.opted_out or patient.refused:
         return
@@ -106,7 +115,7 @@ def cures(patient: Patient, rules: Iterable[RepairRule]) -> Iterator[tuple[Cure,
         for remedy in found.fixable:
             for rule in rules:
                 if _is_for(rule, patient) and _allows(rule, remedy, path):
-                    yield _cure(patient.name, found, remedy, path), rule
+                    yield _cure(patient.name, found, remedy, path), rule, found
 
 
 def not_allowed(patient: Patient, found: Found, rules: Iterable[RepairRule]) -> str:

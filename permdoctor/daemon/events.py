@@ -184,8 +184,9 @@ class Checked(Struct, frozen=True, kw_only=True):
 
 
 class Repaired(Struct, frozen=True, kw_only=True):
-    """A repair came back.  ``failed`` says why it did nothing or not everything; ``id`` is the
-    journal's.  ``applied`` entries were changed.
+    """A repair came back.  ``failed`` says why it did nothing or not everything; empty, and none
+    ``applied``: it was not needed any more.  ``id`` is the journal's.  ``applied`` entries were
+    changed.
     """
 
     number: int

@@ -1,8 +1,8 @@
 """Two that undo each other's repairs: containers, or policies, that want one path differently.
 
-Who repairs is a container by a remedy.  When those who repaired overlapping paths within the last
-hour have changed for the second time, or would with the next repair, nothing is repaired there any
-more: until the rules change, or one of them is gone.
+Who repairs is a container by a remedy, for a user.  When those who repaired overlapping paths
+within the last hour have changed for the second time, or would with the next repair, nothing is
+repaired there any more: until the rules change, or one of them is gone.
 """
 
 from __future__ import annotations
@@ -23,17 +23,28 @@ _FIGHTS: Final = 256
 
 
 class Did(Struct, frozen=True, kw_only=True):
-    """Who repaired what, when (monotonic), and for which of its mounts."""
+    """Who repaired what, when (monotonic), and for which of its mounts.  ``who`` was refused
+    something there, as in ``Found``; empty: not known.
+    """
 
     at: float
     path: bytes
     name: Name
     remedy: str
     target: str
+    who: str = ""
 
     @property
-    def who(self) -> tuple[Name, str]:
+    def party(self) -> tuple[Name, str]:
         return self.name, self.remedy
+
+    def undoes(self, other: Did) -> bool:
+        """Whether it may have.  Two that repair for the same user in the same way want the same:
+        it is somebody else who undoes that.
+        """
+        if self.remedy != other.remedy or not (self.who and other.who):
+            return self.party != other.party
+        return self.who != other.who
 
 
 class Fight(Struct, frozen=True, kw_only=True):
@@ -65,7 +76,7 @@ class Fights:
             return self._begun(old.path, [*old.parties, repair])
         there = [d for d in self._history if repair.at - d.at < HOUR and _overlap(d, repair)]
         row = [*there, repair]
-        flips = sum(a.who != b.who for a, b in pairwise(row))
+        flips = sum(b.undoes(a) for a, b in pairwise(row))
         return self._begun(repair.path, row) if flips >= FLIPS else None
 
     def restored(self, path: bytes, party: Did) -> None:
@@ -94,7 +105,7 @@ class Fights:
         self._history.clear()
 
     def _begun(self, path: bytes, row: Iterable[Did]) -> Fight:
-        parties = {d.who: d for d in row}
+        parties = {d.party: d for d in row}
         fight = Fight(path=path, parties=tuple(parties.values()))
         others = [f for f in self._fights if f.path != path]
         self._fights = [*others, fight][-_FIGHTS:]

@@ -21,6 +21,12 @@ class Quota:
         """Not earlier than the last one."""
         self._begun.append((at, name))
 
+    def take_back(self, name: Name) -> None:
+        """The last one for that name was none."""
+        at = max((n for n, (_, of) in enumerate(self._begun) if of == name), default=None)
+        if at is not None:
+            del self._begun[at]
+
     def begun(self, now: float) -> int:
         """How many were within the last hour."""
         return len(self._within(now))

@@ -7,6 +7,8 @@ for only then it is known how much there is to change.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from permdoctor.app.applying import Prepared
@@ -17,10 +19,10 @@ from permdoctor.config import Config
 from permdoctor.container.needs import clean_path
 from permdoctor.daemon.events import Repair, Repaired
 from permdoctor.diagnosis.proposal import Result
-from permdoctor.errors import PermdoctorError, UsageError
+from permdoctor.errors import NotThereError, PermdoctorError, UsageError
 from permdoctor.kernel.mountinfo import is_beneath
 from permdoctor.kernel.text import printable
-from permdoctor.repair.journal import Unasked
+from permdoctor.repair.journal import Record, Unasked
 from permdoctor.repair.policy import Machine, Question, judge_unasked
 from permdoctor.repair.store import Store
 
@@ -30,6 +32,8 @@ def repaired(repair: Repair, config: Config) -> Repaired:
     done = Repaired(number=repair.number, ref=repair.ref, path=repair.root)
     try:
         return _repaired(repair, config, done)
+    except NotThereError:
+        return done  # somebody has mended it
     except PermdoctorError as e:
         return replace(done, failed=e.message)
     except KeyboardInterrupt:
@@ -50,7 +54,7 @@ def _repaired(repair: Repair, config: Config, done: Repaired) -> Repaired:
     )
     with fixing(request) as prepared:
         if prepared.proposal.is_empty or prepared.journal is None:
-            return replace(done, failed="there is nothing that it would change")
+            return done
         _must_be_allowed(repair, config, prepared)
         result = prepared.apply()
     return replace(done, id=result.id, applied=result.outcome.applied, failed=_what_is_left(result))
@@ -62,8 +66,13 @@ def _must_not_be_taken_back(repair: Repair, config: Config) -> None:
     """
     records = Store(config.repair.state).records()
     same = [r for r in records if r.about.kind == "repair" and repair.root in r.about.roots]
-    if same and any(r.about.of == same[-1].id for r in records):
+    if same and not _stands(same[-1].id, records):
         raise UsageError(f"it was taken back by hand (permdoctor history {same[-1].id})")
+
+
+def _stands(id_: str, records: Sequence[Record]) -> bool:
+    """What an undo has taken back stands again when that is undone."""
+    return not any(_stands(r.id, records) for r in records if r.about.of == id_)
 
 
 def _narrow(repair: Repair, config: Config) -> Config:

@@ -94,18 +94,18 @@ class Repairs:
         if most <= 0 or patient.name in self._unproven:
             return Choice()
         later: list[float] = []
-        for cure, rule in cures(patient, self._rules.repairs):
+        for cure, rule, found in cures(patient, self._rules.repairs):
             obstacle = self._obstacle(cure, rule, patient.run, now, wall)
             if obstacle is not None:
                 later.append(obstacle.until)
                 continue
-            fight = self._fights.would(cure.did(now))
+            fight = self._fights.would(cure.did(now, found.who))
             if fight is not None:
                 return Choice(fight=fight)
             free, full = self._quota.free(patient.name, most, now)
             if full:
                 return Choice(later=free)
-            return self._begin(patient, cure, rule, now)
+            return self._begin(patient, cure, rule, found.who, now)
         first = min(later, default=NEVER)
         return Choice(later=first if first < NEVER else None)
 
@@ -117,7 +117,7 @@ class Repairs:
         if no:
             return f"not done: {no}"
         whys = []
-        for cure, rule in cures(replace(patient, found=(found,)), self._rules.repairs):
+        for cure, rule, _ in cures(replace(patient, found=(found,)), self._rules.repairs):
             obstacle = self._obstacle(cure, rule, patient.run, now, wall)
             if obstacle is None:
                 most = self._rules.repairs_per_hour
@@ -147,11 +147,17 @@ class Repairs:
             return Obstacle(why="repairs there undo each other")
         return None
 
-    def _begin(self, patient: Patient, cure: Cure, rule: RepairRule, now: float) -> Choice:
+    def _begin(
+        self, patient: Patient, cure: Cure, rule: RepairRule, who: str, now: float
+    ) -> Choice:
         self._number += 1
         self._quota.begin(patient.name, now)
         attempt = Attempt(
-            number=self._number, cure=cure, ref=patient.ref, deadline=now + self._deadline
+            number=self._number,
+            cure=cure,
+            ref=patient.ref,
+            deadline=now + self._deadline,
+            who=who,
         )
         self._under_way = attempt
         repair = Repair(
@@ -181,8 +187,10 @@ class Repairs:
         attempt = self._under_way
         if attempt is None or event.number != attempt.number:
             return None
+        if not event.applied and not event.failed:
+            self._quota.take_back(attempt.cure.name)
         if event.applied > 0:
-            self._fights.did(attempt.cure.did(now))
+            self._fights.did(attempt.cure.did(now, attempt.who))
         attempt = replace(attempt, failed=event.failed, id=event.id, applied=event.applied)
         return self._ended(attempt, latest_check)
 
@@ -234,9 +242,9 @@ class Repairs:
         del self._unproven[name]
         if unseen:
             return None  # nobody will ever know
-        if helped:
+        if helped and attempt.applied:
             self._relapses.helped(attempt.cure, now, attempt.id)
-        else:
+        elif not helped:
             self._fail(attempt, run, now)
         return Proof(attempt=attempt, helped=helped)
 
@@ -244,7 +252,8 @@ class Repairs:
         failed = self._failed.setdefault(attempt.cure.name, {})
         known = failed.pop(attempt.cure, None)
         failed.pop(attempt.cure.known_later, None)
-        why = attempt.failed or "the problem was there again"
+        again = "the problem was there again" if attempt.applied else "it would change nothing"
+        why = attempt.failed or again
         if attempt.id:
             why = f"{why} (permdoctor history {attempt.id})"
         times = 1 if known is None else known.times + 1

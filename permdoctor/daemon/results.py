@@ -127,7 +127,7 @@ def repair_ended(desk: Desk, attempt: Attempt) -> None:
     fields = {"engine": attempt.cure.name[0], "container": attempt.cure.name[1]}
     desk.log(
         level,
-        "repair failed" if attempt.failed else "repaired",
+        _outcome(attempt),
         **fields,
         **_fields(attempt),
         applied=str(attempt.applied),
@@ -139,6 +139,12 @@ def repair_ended(desk: Desk, attempt: Attempt) -> None:
         record = desk.roster.get(ref)
         if record is not None and not record.failures:
             desk.checks.want(ref, desk.now, "repaired")
+
+
+def _outcome(attempt: Attempt) -> str:
+    if attempt.failed:
+        return "repair failed"
+    return "repaired" if attempt.applied else "repair not needed any more"
 
 
 def treat(desk: Desk) -> None:

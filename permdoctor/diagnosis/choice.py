@@ -41,7 +41,7 @@ from permdoctor.diagnosis.unfixable import (
     forbidden,
     left_alone,
 )
-from permdoctor.errors import UsageError
+from permdoctor.errors import NotThereError, UsageError
 from permdoctor.kernel.mount import Mount
 from permdoctor.kernel.mountinfo import is_beneath
 from permdoctor.kernel.text import printable
@@ -121,7 +121,7 @@ def _must_know(what: str, name: str, known: set[str]) -> None:
 
     near = get_close_matches(name, sorted(known), n=1, cutoff=0.5)
     rest = sorted(known - set(near))
-    raise UsageError(
+    raise NotThereError(
         f"this container's report has no {what} {printable(name)}",
         hint=f"it has {', '.join((*near, *rest))}" if known else f"it has no {what} at all",
     )

@@ -159,14 +159,11 @@ class DockerEngine:
         """Those that the engine could not start when it was to do so last.  Of very many, ``known``
         ids and the newest are asked about.  Podman does not tell.
         """
-        found = []
-        for which in MAYBE_REFUSED:
-            rows = self._json(f"/containers/json?all=1&filters={quoted(which)}")
-            made = [r for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
-            made.sort(key=lambda row: text_of(row.get("Id")) not in known)
-            asked = ((row, self._looked_at(row)) for row in made[:MOST_REFUSED])
-            found += [summary(row) for row, obj in asked if is_refused(obj)]
-        return tuple(found)
+        rows = self._json(f"/containers/json?all=1&filters={quoted(MAYBE_REFUSED)}")
+        made = [r for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
+        made.sort(key=lambda row: text_of(row.get("Id")) not in known)
+        asked = ((row, self._looked_at(row)) for row in made[:MOST_REFUSED])
+        return tuple(summary(row) for row, obj in asked if is_refused(obj))
 
     def started(self, container_id: str) -> str:
         """When its present run began, in the engine's words; empty where it does not run."""

@@ -15,16 +15,11 @@ from permdoctor.container.inspect import (
 from permdoctor.engines import Summary
 from permdoctor.kernel.mountinfo import is_beneath
 
-MAYBE_REFUSED: Final = (
-    b'{"status":["created"]}',
-    b'{"status":["exited"],"exited":["126","127","128"]}',
-)
-"""Filters of ``/containers/json``: what has never run, and what has; the codes are Docker's own for
-a start that failed (moby: daemon/start.go, daemon/errors.go), and those of a shell.
-"""
+MAYBE_REFUSED: Final = b'{"status":["created","exited"]}'
+"""A filter of ``/containers/json``.  Exit codes tell nothing: that of the last run may stay."""
 
 MOST_REFUSED: Final = 256
-"""Of either so many are asked about, the newest first, as the engine lists them."""
+"""So many of these are asked about, the newest first, as the engine lists them."""
 
 
 def summary(obj: dict[str, Any]) -> Summary:

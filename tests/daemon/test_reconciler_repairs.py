@@ -205,6 +205,23 @@ def test_in_vain(done: Done, why: str) -> None:
     assert lines_of(story)[2:] == [f"{story.now:g} -PD401 a"]
 
 
+def test_not_needed_any_more() -> None:
+    """Another of that user was repaired first: nothing has failed, and it does not count."""
+    story = story_of(repairs_per_hour=2)
+    story.play((0, connected("a")), (1, Result("a", broken())), (2, Done(0)), (3, Result("a")))
+    assert [x.event for x in story.logs if "repair" in x.event] == [
+        "repair begins",
+        "repair not needed any more",
+    ]
+    assert story.reconciler.state().repairs == 0
+    story.play((6, Result("a")), (10, change("a")))
+    judged(story, broken())
+    assert [x.split(" ", 1)[1] for x in lines_of(story)] == [
+        "repair a chown-directory /srv/data",
+        "repair a chown-directory /srv/data",
+    ]
+
+
 def test_a_check_that_was_under_way_proves_nothing() -> None:
     story = story_of()
     story.play((0, connected("a")), (1, Result("a", broken())))
@@ -500,8 +517,10 @@ def test_why_not_by_the_cap() -> None:
 A, B = "/srv/shared", "/srv/shared"
 
 
-def fight(story: Story, *turns: tuple[str, str]) -> list[str]:
-    """Each in turn finds the path broken; a repair helps, until the next turn."""
+def fight(story: Story, *turns: tuple[str, str], **who: str) -> list[str]:
+    """Each in turn finds the path broken; a repair helps, until the next turn.  Each is somebody
+    else unless told otherwise.
+    """
     ids = sorted({i for i, _ in turns})
     story.play((0, connected(*ids)))
     story.play(*((1, Result(i)) for i in ids))
@@ -509,7 +528,7 @@ def fight(story: Story, *turns: tuple[str, str]) -> list[str]:
     story.play(*((9, Result(i)) for i in ids))
     for n, (id_, path) in enumerate(turns):
         story.play((100.0 * (n + 1), change(id_)))
-        judged(story, broken("/data", host_path=path), id_=id_)
+        judged(story, broken("/data", host_path=path, who=who.get(id_, id_)), id_=id_)
         if story.repair is not None:
             story.play((story.now, Done()), (story.now + 1, Result(id_)))
     return [line.split(" ", 1)[1] for line in lines_of(story)]
@@ -556,6 +575,14 @@ def test_fight(turns: list[tuple[str, str]], lines: list[str]) -> None:
     repairs = [line for line in lines if line.startswith("repair")]
     assert [line for line in got if line.startswith("repair")] == repairs
     assert sorted(got) == sorted(lines)
+
+
+def test_two_of_one_user_do_not_fight() -> None:
+    """Whoever it is that undoes what both of them want."""
+    turns = [("a", A), ("b", B), ("a", A), ("b", B + "/sub")]
+    got = fight(story_of(repairs_per_hour=20), *turns, a="1000:1000", b="1000:1000")
+    assert [line for line in got if "PD402" in line] == []
+    assert len(got) == len(turns)
 
 
 def test_two_policies_of_one_container() -> None:

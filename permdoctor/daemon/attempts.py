@@ -15,7 +15,9 @@ NEVER: Final = float("inf")
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """A repair that was begun, for ``who``.  ``proof``: a check with a higher number proves it."""
+    """A repair that was begun in a ``run``, for ``who``.  ``proof``: a check with a higher number
+    proves it.
+    """
 
     number: int
     cure: Cure
@@ -25,7 +27,9 @@ class Attempt(Struct, frozen=True, kw_only=True):
     failed: str = ""
     id: str = ""
     applied: int = 0
+    denied: bool = False
     who: str = ""
+    run: int = 0
 
     @property
     def said(self) -> str:
@@ -39,7 +43,8 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
 class Failure(Struct, frozen=True, kw_only=True):
     """A cure that did not help.  ``run`` is the one that must be over; ``None``: not known.
-    ``applied``: whether it changed anything, and may yet be what helps.
+    ``applied``: whether it changed anything, and may yet be what helps; ``denied``: it was not even
+    tried.
     """
 
     run: int | None
@@ -47,6 +52,7 @@ class Failure(Struct, frozen=True, kw_only=True):
     times: int
     why: str
     applied: bool = False
+    denied: bool = False
 
 
 class Proof(Struct, frozen=True, kw_only=True):

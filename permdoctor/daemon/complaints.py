@@ -48,7 +48,7 @@ def not_helped(
     """PD401: what was repaired, and is there still."""
     for cure, failure in failed.items():
         of = next((f for f in found if cure.is_for(f)), None)
-        if of is None:
+        if of is None or failure.denied:
             continue
         what = cure.remedy or "a repair"
         yield _own(

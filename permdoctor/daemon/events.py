@@ -185,8 +185,8 @@ class Checked(Struct, frozen=True, kw_only=True):
 
 class Repaired(Struct, frozen=True, kw_only=True):
     """A repair came back.  ``failed`` says why it did nothing or not everything; empty, and none
-    ``applied``: it was not needed any more.  ``id`` is the journal's.  ``applied`` entries were
-    changed.
+    ``applied``: it was not needed any more; ``denied``: it was not tried, for it is not allowed.
+    ``id`` is the journal's.  ``applied`` entries were changed.
     """
 
     number: int
@@ -195,6 +195,7 @@ class Repaired(Struct, frozen=True, kw_only=True):
     id: str = ""
     applied: int = 0
     failed: str = ""
+    denied: bool = False
 
 
 class Tick(Struct, frozen=True, kw_only=True):

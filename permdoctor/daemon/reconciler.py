@@ -244,11 +244,11 @@ class Reconciler:
         passing.give_up(desk)
         passing.pass_away(desk)
         neighbours.visit(desk)
-        desk.tell(desk.episodes.advance(desk.now, desk.wall))
-        desk.limit("too many problems: some are not told", reached=desk.episodes.full)
         desk.out.extend(desk.connections.lists(desk.now, desk.count))
         passing.watch(desk)
         results.treat(desk)
+        desk.tell(desk.episodes.advance(desk.now, desk.wall))
+        desk.limit("too many problems: some are not told", reached=desk.episodes.full)
         desk.out.extend(desk.checks.begin(desk.now, self._ready, self._run))
 
     def _clock_was_set(self) -> bool:

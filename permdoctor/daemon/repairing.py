@@ -34,6 +34,8 @@ def repaired(repair: Repair, config: Config) -> Repaired:
         return _repaired(repair, config, done)
     except NotThereError:
         return done  # somebody has mended it
+    except UsageError as e:
+        return replace(done, failed=e.message, denied=True)
     except PermdoctorError as e:
         return replace(done, failed=e.message)
     except KeyboardInterrupt:

@@ -134,8 +134,10 @@ class Repairs:
     def _obstacle(
         self, cure: Cure, rule: RepairRule, run: int, now: float, wall: float
     ) -> Obstacle | None:
-        if self._in_vain(cure, run, now):
-            return Obstacle(why=f"{cure.remedy} did not help")
+        failure = self._in_vain(cure, run, now)
+        if failure is not None:
+            why = failure.why if failure.denied else f"{cure.remedy} did not help"
+            return Obstacle(why=why)
         until = self._relapses.until(cure, now)
         if until is not None:
             return Obstacle(why="somebody undoes it", until=until)
@@ -158,6 +160,7 @@ class Repairs:
             ref=patient.ref,
             deadline=now + self._deadline,
             who=who,
+            run=patient.run,
         )
         self._under_way = attempt
         repair = Repair(
@@ -171,14 +174,12 @@ class Repairs:
         )
         return Choice(repair=repair, attempt=attempt)
 
-    def _in_vain(self, cure: Cure, run: int, now: float) -> bool:
+    def _in_vain(self, cure: Cure, run: int, now: float) -> Failure | None:
         failed = self._failed.get(cure.name, {})
         failure = failed.get(cure) or failed.get(cure.known_later)
-        if failure is None:
-            return False
-        if failure.run is None or failure.run == run:
-            return True
-        return now < failure.at + HOUR * (failure.times - 1)
+        if failure is None or failure.run is None or failure.run == run:
+            return failure
+        return failure if now < failure.at + HOUR * (failure.times - 1) else None
 
     # -- after -------------------------------------------------------------------------------
 
@@ -187,11 +188,21 @@ class Repairs:
         attempt = self._under_way
         if attempt is None or event.number != attempt.number:
             return None
-        if not event.applied and not event.failed:
+        if event.denied or not (event.applied or event.failed):
             self._quota.take_back(attempt.cure.name)
         if event.applied > 0:
             self._fights.did(attempt.cure.did(now, attempt.who))
-        attempt = replace(attempt, failed=event.failed, id=event.id, applied=event.applied)
+        attempt = replace(
+            attempt,
+            failed=event.failed,
+            id=event.id,
+            applied=event.applied,
+            denied=event.denied,
+        )
+        if attempt.denied:
+            self._under_way = None
+            self._fail(attempt, attempt.run, now)
+            return attempt
         return self._ended(attempt, latest_check)
 
     def given_up(self, now: float, latest_check: int) -> Attempt | None:
@@ -258,7 +269,12 @@ class Repairs:
             why = f"{why} (permdoctor history {attempt.id})"
         times = 1 if known is None else known.times + 1
         failed[attempt.cure] = Failure(
-            run=run, at=now, times=times, why=why, applied=attempt.applied > 0
+            run=run,
+            at=now,
+            times=times,
+            why=why,
+            applied=attempt.applied > 0,
+            denied=attempt.denied,
         )
 
     def findings(self, name: Name, found: tuple[Found, ...], now: float) -> tuple[Found, ...]:

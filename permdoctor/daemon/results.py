@@ -119,8 +119,11 @@ def _say(desk: Desk, attempt: Attempt) -> None:
 
 def repair_ended(desk: Desk, attempt: Attempt) -> None:
     """Whatever came of it, the next check will say whether it helped.  One that is under way may
-    see already that it did.
+    see already that it did.  What is not allowed leaves everything as it was.
     """
+    if attempt.denied:
+        reassess(desk, [attempt.cure.name])
+        return
     _say(desk, attempt)
     level = "warning" if attempt.failed else "info"
     shown = printable(attempt.failed)

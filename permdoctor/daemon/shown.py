@@ -61,7 +61,8 @@ def status(state: State, facts: Facts, wall: float) -> doc.StatusDoc:
         troubles=[one_line(each) for each in facts.troubles],
         engines=[_engine(e) for e in state.engines],
         containers=doc.ContainersDoc(
-            running=len(of),
+            running=sum(not c.down for c in of),
+            down=sum(c.down for c in of),
             unjudged=sum(not c.judged for c in of),
             failing=sum(bool(c.failed) for c in of),
             left_out=state.left_out,

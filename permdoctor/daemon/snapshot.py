@@ -44,6 +44,7 @@ def _container(desk: Desk, record: Record) -> ContainerState:
         labels=record.labels,
         findings=tuple(_findings(desk, record)),
         roots=record.roots,
+        down=record.ended,
         judged=record.judged,
         checking=desk.checks.busy(record.ref),
         checked=record.checked,

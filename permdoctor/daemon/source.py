@@ -33,6 +33,7 @@ from permdoctor.daemon.events import (
 )
 from permdoctor.daemon.heard import ACTIONS, BEFORE, Replay
 from permdoctor.daemon.inbox import Inbox
+from permdoctor.diagnosis.start import is_refusal
 from permdoctor.engines import Summary
 from permdoctor.engines.docker import DockerEngine, transport_to
 from permdoctor.engines.endpoints import Endpoint
@@ -269,7 +270,9 @@ class Source:
         return Swept(engine=self.engine, containers=tuple(found), number=number)
 
     def _not_started(self, engine: DockerEngine) -> tuple[Seen, ...]:
-        found = tuple(self._seen(s, refused=True) for s in engine.refused(self._refused))
+        found = tuple(
+            self._seen(s, refused=True) for s in engine.refused(is_refusal, self._refused)
+        )
         self._refused = frozenset(s.ref.id for s in found)
         return found
 

@@ -28,10 +28,10 @@ class FindingState(Struct, frozen=True, kw_only=True):
 
 
 class ContainerState(Struct, frozen=True, kw_only=True):
-    """A container that runs, or should: is between two runs of a crash loop, or was refused its
-    start.  ``judged``: its present run has been, in a crash loop any; until then ``findings`` are
-    those of the run before.  ``failed`` is why the last check has no result, ``failures`` how many
-    had none in a row.  ``seconds`` is how long the last good check took.
+    """A container that runs, or should and is ``down``: between two runs of a crash loop, or its
+    start was refused.  ``judged``: its present run has been, in a crash loop any; until then
+    ``findings`` are those of the run before.  ``failed`` is why the last check has no result,
+    ``failures`` how many had none in a row.  ``seconds`` is how long the last good check took.
     """
 
     ref: ContainerRef
@@ -40,6 +40,7 @@ class ContainerState(Struct, frozen=True, kw_only=True):
     labels: tuple[tuple[str, str], ...] = ()
     findings: tuple[FindingState, ...] = ()
     roots: tuple[bytes, ...] = ()
+    down: bool = False
     judged: bool = False
     checking: bool = False
     checked: float | None = None

@@ -31,8 +31,8 @@ _KNOWN: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "use an id below the size of the range in /etc/subuid, or widen the range",
     ),
     (
-        re.compile(r"bind source path does not exist"),
-        "--mount does not create a missing source",
+        re.compile(r"bind source path does not exist|error while mounting volume.*no such file"),
+        "--mount and a volume's device do not create a missing source",
         "create it, owned by the user of the container: install -d -o UID -g GID SOURCE",
     ),
     (
@@ -52,6 +52,16 @@ _KNOWN: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "create the directory in the read-only source first",
     ),
 )
+
+
+_OURS = re.compile(r"permission denied|operation not permitted|not a directory")
+
+
+def is_refusal(error: str) -> bool:
+    """Whether State.Error is about users, permissions or mounts, and not about a program that is
+    not there, or a port that is taken.
+    """
+    return bool(_OURS.search(error)) or any(k[0].search(error) for k in _KNOWN)
 
 
 def start_findings(facts: Facts) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
 from typing import Any, Final
 
@@ -37,7 +37,7 @@ from permdoctor.engines.endpoints import Endpoint
 from permdoctor.engines.listing import (
     MAYBE_REFUSED,
     MOST_REFUSED,
-    is_refused,
+    start_error,
     summary,
     touches,
 )
@@ -155,15 +155,18 @@ class DockerEngine:
         summaries = (summary(c) for c in rows if isinstance(c, dict))
         return tuple(sorted(summaries, key=lambda s: s.name))
 
-    def refused(self, known: Collection[str] = ()) -> tuple[Summary, ...]:
-        """Those that the engine could not start when it was to do so last.  Of very many, ``known``
-        ids and the newest are asked about.  Podman does not tell.
+    def refused(
+        self, matters: Callable[[str], bool] = bool, known: Collection[str] = ()
+    ) -> tuple[Summary, ...]:
+        """Those that the engine could not start when it was to do so last, with an error that
+        ``matters``.  Of very many, ``known`` ids and the newest are asked about.  Podman does not
+        tell.
         """
         rows = self._json(f"/containers/json?all=1&filters={quoted(MAYBE_REFUSED)}")
         made = [r for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
         made.sort(key=lambda row: text_of(row.get("Id")) not in known)
-        asked = ((row, self._looked_at(row)) for row in made[:MOST_REFUSED])
-        return tuple(summary(row) for row, obj in asked if is_refused(obj))
+        asked = ((row, start_error(self._looked_at(row))) for row in made[:MOST_REFUSED])
+        return tuple(summary(row) for row, error in asked if error and matters(error))
 
     def started(self, container_id: str) -> str:
         """When its present run began, in the engine's words; empty where it does not run."""

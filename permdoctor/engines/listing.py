@@ -39,12 +39,12 @@ def summary(obj: dict[str, Any]) -> Summary:
     )
 
 
-def is_refused(obj: Any) -> bool:
-    """Whether a container does not run, and has the error of a start in its State."""
+def start_error(obj: Any) -> str:
+    """State.Error of a container that does not run: why it could not be started; or nothing."""
     state = obj.get("State") if isinstance(obj, dict) else None
-    if not isinstance(state, dict):
-        return False
-    return bool(text_of(state.get("Error"))) and state.get("Running") is not True
+    if not isinstance(state, dict) or state.get("Running") is True:
+        return ""
+    return text_of(state.get("Error"))
 
 
 def touches(mount: RequestedMount, sources: Collection[bytes]) -> bool:

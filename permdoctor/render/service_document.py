@@ -28,12 +28,13 @@ class EngineDoc(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ContainersDoc(msgspec.Struct, frozen=True, kw_only=True):
-    """Those that run, or should and do not (crash loops, starts that the engine refused): not
-    judged since their start, with a last check without a result, and beyond the service's limit
-    (which are not in ``running``).
+    """Those that are ``running``, and those that should and are not (``down``: crash loops, starts
+    that the engine refused).  Of both: not judged since their start, and with a last check without
+    a result.  ``left_out`` are beyond the service's limit, and in none of these.
     """
 
     running: int
+    down: int
     unjudged: int
     failing: int
     left_out: int

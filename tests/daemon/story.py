@@ -107,8 +107,8 @@ class Result:
 class Done:
     """An answer to the repair that is under way."""
 
-    def __init__(self, applied: int = 1, failed: str = "") -> None:
-        self.applied, self.failed = applied, failed
+    def __init__(self, applied: int = 1, failed: str = "", *, denied: bool = False) -> None:
+        self.applied, self.failed, self.denied = 0 if denied else applied, failed, denied
 
 
 class Story:
@@ -192,9 +192,10 @@ class Story:
                     number=done.number,
                     ref=done.ref,
                     path=done.root,
-                    id="3f2a",
+                    id="" if event.denied else "3f2a",
                     applied=event.applied,
                     failed=event.failed,
+                    denied=event.denied,
                 )
             case Swept(number=None):
                 return replace(event, number=self.asked.pop(event.engine, None))

@@ -166,7 +166,9 @@ def test_what_a_person_takes_back_stays_so(mended: Mended) -> None:
     words = ("--config", str(service.config), "--host", host, "--yes")
     undone = permdoctor("undo", "--last", *words)
     assert undone.returncode == 0, undone.stderr
-    until(lambda: service.log.count("it was taken back by hand (permdoctor history") == 2)
+    until(lambda: service.log.count("repair begins") == 3, say=lambda: service.log)
+    until(lambda: "not done: it was taken back by hand (permdoctor history" in service.log)
+    assert "PD401" not in service.log
     assert not mended.repaired
     assert not mended.acl
     fixed = permdoctor("fix", mended.box.name, "--apply", *words)

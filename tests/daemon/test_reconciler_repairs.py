@@ -222,6 +222,26 @@ def test_not_needed_any_more() -> None:
     ]
 
 
+def test_what_is_not_allowed_is_said_and_no_more() -> None:
+    """Nothing was tried: it is no failure, and takes nothing of the hour."""
+    story = story_of(rule(), rule(remedy=ACL), repairs_per_hour=2)
+    bad = broken("/data", CHOWN, ACL)
+    story.play((0, connected("a")), (1, Result("a", bad)))
+    story.play((2, Done(failed="repair.deny protects it", denied=True)))
+    story.play((3, Done(failed="repair.deny protects it", denied=True)))
+    story.play((6, Result("a", bad)), (10, change("a")))
+    judged(story, bad)
+    assert [x.split(" ", 1)[1] for x in lines_of(story)] == [
+        "repair a chown-directory /srv/data",
+        "repair a acl-user /srv/data",
+    ]
+    assert logged(story)[-1] == "not done: repair.deny protects it"
+    assert story.reconciler.state().repairs == 0
+    story.play((story.now + 10, start("a")))
+    judged(story, bad)
+    assert len(lines_of(story)) == 3, "in another run it is asked again"
+
+
 def test_a_check_that_was_under_way_proves_nothing() -> None:
     story = story_of()
     story.play((0, connected("a")), (1, Result("a", broken())))

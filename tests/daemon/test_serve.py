@@ -104,7 +104,7 @@ def test_what_runs_and_what_starts_is_judged(
     started(engine, "after", refused)
     started(engine, "healthy", well)
     until(lambda: service.findings() == {("before", REFUSED), ("after", REFUSED)})
-    all_judged = {"running": 3, "unjudged": 0, "failing": 0, "left_out": 0}
+    all_judged = {"running": 3, "down": 0, "unjudged": 0, "failing": 0, "left_out": 0}
     until(lambda: service.get("/v1/status")["containers"] == all_judged, say=lambda: service.log)
 
 

@@ -68,16 +68,19 @@ roots = ["{named}"]
 
 
 def test_a_start_that_the_engine_refuses(engine: Engine, lab: Lab, tmp_path: Path) -> None:
-    """Docker emits no event of it."""
+    """Docker emits no event of it.  A program that is not there is no matter of permissions."""
     data = lab.directory(UID, UID)
     service = Service(tmp_path / "service", engine.host).start()
     options = ("-u", f"{UID}:{UID}", "-v", f"{data}:/data")
     try:
         until(lambda: "engine connected" in service.log, say=lambda: service.log)
-        box = engine.create(*options, command=("/nosuch",), name="refused")
+        box = engine.create(*options, command=("/etc/passwd",), name="refused")
         assert engine.docker_process("start", box.id).returncode
+        typo = engine.create(*options, command=("/nosuch",), name="typo")
+        assert engine.docker_process("start", typo.id).returncode
         until(lambda: service.findings() == {("refused", "PD115")}, say=lambda: service.log)
         box.rm()
+        typo.rm()
         box = engine.run(*options, name="refused")
         until(lambda: service.findings() == set(), say=lambda: service.log)
         box.rm()
@@ -102,7 +105,7 @@ def test_started_at_once_all_are_judged(
             list(pool.map(lambda box: engine.docker("start", box.id), made))
         wanted = {(box.name, REFUSED) for box in made}
         until(lambda: wanted <= service.findings(), seconds=60, say=lambda: service.log[-3000:])
-        all_judged = {"running": count, "unjudged": 0, "failing": 0, "left_out": 0}
+        all_judged = {"running": count, "down": 0, "unjudged": 0, "failing": 0, "left_out": 0}
         until(lambda: service.get("/v1/status")["containers"] == all_judged)
     finally:
         service.stop()

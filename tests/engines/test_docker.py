@@ -19,7 +19,7 @@ from permdoctor.engines import ContainerGoneError, NoSuchContainerError, OwnerUn
 from permdoctor.engines.archive import ImageInode
 from permdoctor.engines.docker import DockerEngine
 from permdoctor.engines.endpoints import Endpoint
-from permdoctor.engines.listing import is_refused
+from permdoctor.engines.listing import start_error
 from permdoctor.engines.transport import UnixTransport
 from permdoctor.errors import CannotCheckError, PermdoctorError
 from permdoctor.kernel.ids import INITIAL
@@ -187,23 +187,26 @@ def test_what_is_known_to_be_refused_is_asked_about(
         dockerd.docker_process("start", boxes[0].id)
         boxes.append(dockerd.create())
         assert docker.refused() == ()
-        assert [s.id for s in docker.refused({boxes[0].id})] == [boxes[0].id]
+        assert [s.id for s in docker.refused(known={boxes[0].id})] == [boxes[0].id]
     finally:
         for box in boxes:
             box.rm()
 
 
 @pytest.mark.parametrize(
-    ("error", "running", "expected"),
-    [("no such user", False, True), ("", False, False), ("no such user", True, False)],
+    ("obj", "error"),
+    [
+        ({"State": {"Error": "no such user", "Running": False}}, "no such user"),
+        ({"State": {"Error": "no such user", "Running": True}}, ""),
+        ({"State": {"Error": "", "Running": False}}, ""),
+        ({"State": {"Error": ["x"]}}, ""),
+        ({"State": 1}, ""),
+        ([], ""),
+        (None, ""),
+    ],
 )
-def test_what_was_refused(error: str, running: bool, expected: bool) -> None:
-    assert is_refused({"State": {"Error": error, "Running": running}}) is expected
-
-
-@pytest.mark.parametrize("obj", [None, [], {}, {"State": 1}, {"State": {"Error": ["x"]}}])
-def test_what_is_no_container_was_not_refused(obj: object) -> None:
-    assert not is_refused(obj)
+def test_start_error(obj: object, error: str) -> None:
+    assert start_error(obj) == error
 
 
 @pytest.mark.engine

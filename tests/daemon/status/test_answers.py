@@ -45,7 +45,13 @@ def test_status(serve: Serve, place: Path) -> None:
     _, document, _ = ask(place / "s", "/v1/status")
     assert document["kind"] == "status"
     assert document["findings"] == {"error": 1, "warning": 1, "info": 1, "ignored": 1}
-    assert document["containers"] == {"running": 3, "unjudged": 1, "failing": 0, "left_out": 0}
+    assert document["containers"] == {
+        "running": 3,
+        "down": 0,
+        "unjudged": 1,
+        "failing": 0,
+        "left_out": 0,
+    }
     assert document["started"] == "2027-01-15T07:00:00.000Z"
     assert document["sinks"][0] == {
         "name": "pager", "waiting": 2, "sent": 3, "failed": 0, "dropped": 1, "last_error": ""

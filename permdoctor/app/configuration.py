@@ -18,7 +18,7 @@ from permdoctor.config.schema import EXAMPLE_FILE, shipped
 from permdoctor.config.sinks import Command
 from permdoctor.container.needs import clean_path
 from permdoctor.diagnosis.codes import CODES
-from permdoctor.engines.endpoints import find_endpoints
+from permdoctor.engines.endpoints import Endpoint, find_endpoints
 from permdoctor.errors import CannotCheckError, UsageError
 from permdoctor.kernel.mountinfo import is_beneath
 from permdoctor.kernel.text import printable
@@ -48,11 +48,17 @@ def concerns(config: Config) -> Iterator[str]:
 
 
 def refused(config: Config, environ: Mapping[str, str]) -> Iterator[UsageError]:
-    """Sinks that the service would not begin with: a secret that cannot be read, a certificate that
-    is none, a program of somebody else's.  A variable that is not set here may be set there.
+    """What the service would not begin with: an engine elsewhere; of sinks a secret that cannot be
+    read, a certificate that is none, a program of somebody else's.  A variable that is not set here
+    may be set there.
     """
     from permdoctor.alerts.sink import sinks_of
 
+    try:
+        if config.engines.hosts:
+            find_endpoints((), environ, config.engines.hosts)
+    except UsageError as e:
+        yield e
     for sink in config.alerts.sinks:
         variables = [getattr(sink, key, "") for key in VARIABLES]
         if any(v and v not in environ for v in variables):
@@ -85,20 +91,18 @@ def init(file: str) -> None:
 
 
 def _engines(config: Config) -> Iterator[str]:
-    try:
-        found = find_endpoints(config.engines.hosts, {}) if config.engines.hosts else ()
-    except UsageError as e:
-        yield f"engines.hosts: {e.message}"
-        return
-    for endpoint in found:
+    for endpoint in _endpoints(config):
         for name in endpoint.also:
             shown = printable(name), printable(endpoint.url)
             yield f"engines.hosts: {shown[0]} is {shown[1]} once more: the engine is asked once"
 
 
-def _urls(config: Config) -> Iterator[str]:
+def _endpoints(config: Config) -> tuple[Endpoint, ...]:
+    """Those of the configuration; what is wrong with them ``refused`` says."""
     with contextlib.suppress(UsageError):
-        yield from (e.url for e in find_endpoints(config.engines.hosts, {}))
+        if config.engines.hosts:
+            return find_endpoints((), {}, config.engines.hosts)
+    return ()
 
 
 def _roots(config: Config) -> Iterator[str]:
@@ -115,7 +119,7 @@ def _roots(config: Config) -> Iterator[str]:
 
 def _unasked(config: Config) -> Iterator[str]:
     allowed = [clean_path(os.fsencode(r)) for r in config.repair.roots]
-    engines = tuple(_urls(config)) if config.engines.hosts else ()
+    engines = tuple(e.url for e in _endpoints(config))
     for number, rule in enumerate(config.repair.unasked, 1):
         if rule.engine and engines and rule.engine not in engines:
             engine, known = printable(rule.engine), ", ".join(map(printable, engines))

@@ -22,7 +22,7 @@ def connected(hosts: Sequence[str], configured: Sequence[str]) -> Iterator[tuple
     from permdoctor.engines.docker import DockerEngine
     from permdoctor.engines.endpoints import find_endpoints
 
-    endpoints = find_endpoints(tuple(hosts) or tuple(configured), os.environ)
+    endpoints = find_endpoints(tuple(hosts), os.environ, tuple(configured))
     engines = tuple(DockerEngine(e) for e in endpoints)
     try:
         yield engines

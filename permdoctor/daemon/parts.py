@@ -80,7 +80,7 @@ class Parts:
 
     def endpoints(self, config: Config) -> tuple[Endpoint, ...]:
         """Raises ``UsageError``."""
-        found = find_endpoints(self._hosts or config.engines.hosts, self._environ)
+        found = find_endpoints(self._hosts, self._environ, config.engines.hosts)
         for each in found:
             for name in each.also:
                 log.logger().warning("an engine has two names", engine=each.url, also=name)

@@ -52,16 +52,20 @@ class Endpoint(Struct, frozen=True, kw_only=True):
         return self.url.removeprefix("unix://") if self.url.startswith("unix://") else None
 
 
-def find_endpoints(hosts: Sequence[str], environ: Mapping[str, str]) -> tuple[Endpoint, ...]:
-    """The endpoints to use: one for each ``--host``, else the one the docker CLI would use.  Of
-    several names of one socket the first counts.
+def find_endpoints(
+    hosts: Sequence[str], environ: Mapping[str, str], configured: Sequence[str] = ()
+) -> tuple[Endpoint, ...]:
+    """The endpoints to use: one for each ``--host``, else those of ``engines.hosts``
+    (``configured``), else the one the docker CLI would use.  Of several names of one socket the
+    first counts.
 
     Raises :class:`UsageError` for an address that makes no sense or is not on this machine, and
     for a context that cannot be read.
     """
-    if hosts:
-        tls = _tls_of(environ)
-        return _once([(h.strip(), _endpoint(h, "--host", tls)) for h in dict.fromkeys(hosts)])
+    for named, origin in ((hosts, "--host"), (configured, "engines.hosts")):
+        if named:
+            tls = _tls_of(environ)
+            return _once([(h.strip(), _endpoint(h, origin, tls)) for h in dict.fromkeys(named)])
     if host := environ.get("DOCKER_HOST"):
         return (_endpoint(host, "DOCKER_HOST", _tls_of(environ)),)
     config_dir = environ.get("DOCKER_CONFIG") or os.path.join(_home(environ), ".docker")

@@ -914,6 +914,16 @@ def test_who_cannot_read_a_secret_is_told_so_and_no_more(tmp_path: Path) -> None
     assert warnings[0].endswith("/key: only root can say whether it holds a secret")
 
 
+@pytest.mark.parametrize("command", [("config", "check"), ("serve",), ("check", "x")])
+def test_an_engine_elsewhere(command: tuple[str, ...], tmp_path: Path) -> None:
+    """It is the configuration that names it."""
+    file = tmp_path / "config.toml"
+    file.write_text('[engines]\nhosts = ["ssh://gpu-2"]\n')
+    done = permdoctor(*command, "--config", str(file))
+    assert done.returncode == 2
+    assert done.stderr.startswith("permdoctor: engines.hosts: ssh://gpu-2: ")
+
+
 WINDING = r'''a = """
 b = 1
 [x]

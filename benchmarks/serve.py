@@ -25,10 +25,11 @@ from datetime import datetime
 from pathlib import Path
 
 from tests.daemon.scene import REFUSED, UID
-from tests.daemon.service import Service, until
+from tests.daemon.service import Service
 from tests.lab import engine as engines
 from tests.lab.engine import Engine
 from tests.lab.lab import Lab
+from tests.lab.patience import until
 
 P50_GOAL, P95_GOAL = 0.060, 0.250
 MEMORY_GOAL, CPU_GOAL = 64.0, 0.002

@@ -5,6 +5,7 @@ How it tells others, and other engines: ``tests/acceptance/test_serve.py``.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -65,6 +66,33 @@ roots = ["{named}"]
         "undo", "--last", "--yes", "--config", str(service.config), DOCKER_HOST=engine.host
     )
     assert named.stat().st_uid == 0, undone.stdout + undone.stderr
+
+
+def test_names_that_a_user_gives_allow_nothing(lab: Lab, tmp_path: Path) -> None:
+    """Of his own engine; unless that is named."""
+    data = lab.directory()
+    table = f"""
+roots = ["{data}"]
+[[repair.unasked]]
+container = "*"
+remedy = "chown-directory"
+roots = ["{data}"]
+"""
+    try:
+        users = engines.start_rootless(lab.root / "users", lab.image)
+    except MissingError as e:
+        pytest.skip(str(e))
+    service = Service(tmp_path / "service", users.host, repair=table).start()
+    try:
+        users.run(*AS_USER, "-v", f"{data}:/data", name="trainer")
+        until(lambda: "its engine is not one of root's" in service.log, say=lambda: service.log)
+        assert "repair begins" not in service.log
+        service.configure(repair=f'{table}engine = "{users.host}"\n')
+        service.signal(signal.SIGHUP)
+        until(lambda: "repair begins" in service.log, say=lambda: service.log)
+    finally:
+        service.stop()
+        users.stop()
 
 
 def test_a_start_that_the_engine_refuses(engine: Engine, lab: Lab, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def _facts(of: StatusDoc) -> Iterator[tuple[str, tuple[str, Style]]]:
     notes = [
         f"{number:,} {what}"
         for number, what in (
-            (containers.down, "should run and do not"),
+            (containers.down, "down"),
             (containers.unjudged, "not judged yet"),
             (containers.failing, "cannot be checked"),
             (containers.left_out, "too many to look after"),

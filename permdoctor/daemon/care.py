@@ -7,14 +7,17 @@ several wishes are one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from permdoctor.errors import PermdoctorError
 
 _END_SECONDS: Final = 3.0
+_AGAIN_SECONDS: Final = 0.1
 
 
 class Care:
@@ -38,7 +41,9 @@ class Care:
         self._wanted.set()
 
     def close(self) -> None:
-        """With a last look, of seconds at most: the journals know what is left."""
+        """With last looks, for seconds at most: who was killed a moment ago may still hold his
+        journal.  The journals know what is left.
+        """
         self._ending = True
         self.look()
         if self._thread.is_alive():
@@ -48,24 +53,32 @@ class Care:
         while self._wanted.wait():
             self._wanted.clear()
             ending = self._ending
-            try:
-                self._care()
-            except PermdoctorError as e:
-                self._tell({e.message: e.hint})
-            except Exception as e:  # noqa: BLE001 - the next look may be better
-                self._tell({f"internal error: {type(e).__name__}: {e}": None})
+            self._look()
             if ending:
+                end = time.monotonic() + _END_SECONDS
+                while self._is_left() and time.monotonic() < end:
+                    time.sleep(_AGAIN_SECONDS)
+                    self._look()
                 return
+
+    def _look(self) -> None:
+        try:
+            self._care()
+        except PermdoctorError as e:
+            self._tell({e.message: e.hint})
+        except Exception as e:  # noqa: BLE001 - the next look may be better
+            self._tell({f"internal error: {type(e).__name__}: {e}": None})
 
     def _care(self) -> None:
-        try:
-            if not os.listdir(os.path.join(self._state, "active")):
-                return
-        except OSError:
-            return
-        from permdoctor.app.interrupted import take_care
+        if self._is_left():
+            from permdoctor.app.interrupted import take_care
 
-        self._tell({told.message: told.hint for told in take_care(self._state)})
+            self._tell({told.message: told.hint for told in take_care(self._state)})
+
+    def _is_left(self) -> bool:
+        with contextlib.suppress(OSError):
+            return bool(os.listdir(os.path.join(self._state, "active")))
+        return False
 
     def _tell(self, lines: dict[str, str | None]) -> None:
         for message, hint in lines.items():
